@@ -1,0 +1,1 @@
+"""The BentoML service: images over HTTP in, labels out."""

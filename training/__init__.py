@@ -1,0 +1,1 @@
+"""Recipes, and the loop that turns them into published versions."""
