@@ -8,7 +8,8 @@ import os
 import re
 import secrets
 import struct
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from hmac import compare_digest
 from pathlib import Path
@@ -115,46 +116,45 @@ class Signer:
         return head
 
 
-def load_keys(secret: str | None, state: Path | None) -> Keys:
+def load_keys(secret: str, state: Path | None, old: Sequence[str] = ()) -> Keys:
     """The signing keys: of `secret`, else of the state folder, else for this process only.
 
-    `secret` and the key file hold one secret or several, separated by commas or line ends: the
-    first signs, the others are still accepted. The file is generated once, readable by its owner
-    only; processes that start together agree on it.
+    `old` are former secrets, still accepted. The key file holds one secret a line: the first
+    signs, the others are still accepted. It is generated once, readable by its owner only;
+    processes that start together agree on it.
     Raises BadSecret when a secret is too short or the file holds none.
     """
-    if secret is not None:
-        return _parse(secret, "secret", "VITRINE_SECRET")
+    if secret:
+        return _keys([secret, *old], "secret", "VITRINE_SECRET")
     if state is None:
-        return _ephemeral("there is no state folder")
+        return _ephemeral("there is no state folder", old)
     path = state / KEY_FILE
     try:
         if not path.exists():
             _generate(path)
-        text = path.read_text("ascii")
+        lines = path.read_text("ascii").split()
     except UnicodeDecodeError:
         raise BadSecret(f"{KEY_FILE}: not text; delete it to have a new key generated") from None
     except OSError as error:
-        return _ephemeral(error.strerror or type(error).__name__)
-    return _parse(text, "file", KEY_FILE)
+        return _ephemeral(error.strerror or type(error).__name__, old)
+    if not lines:
+        raise BadSecret(f"{KEY_FILE}: empty; delete it to have a new key generated")
+    return _keys([*lines, *old], "file", KEY_FILE)
 
 
-def _parse(text: str, origin: Literal["secret", "file"], name: str) -> Keys:
-    parts = [part.strip() for part in re.split(r"[,\n]", text)]
-    parts = [part for part in parts if part]
-    if not parts:
-        raise BadSecret(f"{name}: no secret; expected {MIN_SECRET_CHARACTERS} characters or more")
-    if min(map(len, parts)) < MIN_SECRET_CHARACTERS:
+def _keys(texts: Sequence[str], origin: Literal["secret", "file", "ephemeral"], name: str) -> Keys:
+    if min(map(len, texts)) < MIN_SECRET_CHARACTERS:
         raise BadSecret(f"{name}: a secret is shorter than {MIN_SECRET_CHARACTERS} characters")
     # A secret of any length becomes a key of one length, which signs receipts and nothing else.
-    keys = [
-        blake2b(part.encode(), digest_size=32, person=b"vitrine-receipt").digest() for part in parts
-    ]
-    return Keys(current=keys[0], old=tuple(keys[1:]), origin=origin)
+    current, *old = (
+        blake2b(text.encode(), digest_size=32, person=b"vitrine-receipt").digest() for text in texts
+    )
+    return Keys(current=current, old=tuple(old), origin=origin)
 
 
-def _ephemeral(problem: str) -> Keys:
-    return Keys(current=secrets.token_bytes(32), origin="ephemeral", problem=problem)
+def _ephemeral(problem: str, old: Sequence[str]) -> Keys:
+    keys = _keys([secrets.token_urlsafe(32), *old], "ephemeral", "VITRINE_OLD_SECRETS")
+    return replace(keys, problem=problem)
 
 
 def _generate(path: Path) -> None:

@@ -20,8 +20,8 @@ VERSION = "3f2a9c0d11e2"
 SECRET = "correct horse battery staple"
 
 
-def signer(secret: str = SECRET) -> Signer:
-    return Signer(load_keys(secret, None))
+def signer(secret: str = SECRET, *old: str) -> Signer:
+    return Signer(load_keys(secret, None, old))
 
 
 def test_a_receipt_says_what_was_predicted() -> None:
@@ -120,7 +120,7 @@ def test_a_forged_receipt_is_forged_before_it_is_expired() -> None:
 def test_after_rotation_the_old_key_is_accepted_until_it_is_dropped() -> None:
     old, new = "the secret of last year", "the secret of this year"
     token = signer(old).sign(VERSION, 7, 0.5, NOW)
-    rotating = signer(f"{new}, {old}")
+    rotating = signer(new, old)
     assert rotating.verify(token, NOW).index == 7
     assert signer(new).verify(rotating.sign(VERSION, 3, 0.5, NOW), NOW).index == 3
     with pytest.raises(Forged):
@@ -133,31 +133,30 @@ def test_a_version_that_is_not_12_hex_digits_is_our_own_bug() -> None:
             signer().sign(version, 0, 0.5, NOW)
 
 
-@pytest.mark.parametrize("secret", ["", " , ", "too short", f"{SECRET},short"])
-def test_a_weak_secret_is_refused_without_being_shown(secret: str) -> None:
+@pytest.mark.parametrize("secrets", [("hunter2",), (SECRET, "hunter2")])
+def test_a_weak_secret_is_refused_without_being_shown(secrets: tuple[str, ...]) -> None:
     with pytest.raises(BadSecret) as refused:
-        load_keys(secret, None)
-    assert "VITRINE_SECRET" in str(refused.value)
-    assert "short" not in str(refused.value) or "is shorter than 16" in str(refused.value)
+        load_keys(secrets[0], None, secrets[1:])
+    assert str(refused.value) == "VITRINE_SECRET: a secret is shorter than 16 characters"
 
 
 def test_a_generated_key_is_kept_for_its_owner_alone(tmp_path: Path) -> None:
-    first = load_keys(None, tmp_path / "state")
+    first = load_keys("", tmp_path / "state")
     assert first.origin == "file"
     assert stat.S_IMODE((tmp_path / "state" / KEY_FILE).stat().st_mode) == 0o600
-    assert load_keys(None, tmp_path / "state") == first
+    assert load_keys("", tmp_path / "state") == first
     assert [path.name for path in (tmp_path / "state").iterdir()] == [KEY_FILE]
 
 
 def test_two_services_generate_different_keys(tmp_path: Path) -> None:
-    assert load_keys(None, tmp_path / "a") != load_keys(None, tmp_path / "b")
+    assert load_keys("", tmp_path / "a") != load_keys("", tmp_path / "b")
 
 
 def test_workers_that_start_together_agree_on_one_key(tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from service.receipts import load_keys;"
         "print('ready', flush=True); sys.stdin.readline();"
-        "print(load_keys(None, Path(sys.argv[1])).current.hex())"
+        "print(load_keys('', Path(sys.argv[1])).current.hex())"
     )
     workers = [
         subprocess.Popen(
@@ -177,30 +176,30 @@ def test_workers_that_start_together_agree_on_one_key(tmp_path: Path) -> None:
         worker.stdin.flush()
     found = {worker.communicate(timeout=30)[0] for worker in workers}
     assert len(found) == 1
-    assert load_keys(None, tmp_path / "state").current.hex() + "\n" in found
+    assert load_keys("", tmp_path / "state").current.hex() + "\n" in found
 
 
 def test_the_key_file_may_list_old_keys(tmp_path: Path) -> None:
-    (tmp_path / KEY_FILE).write_text("the secret of this year\nthe secret of last year\n")
-    keys = load_keys(None, tmp_path)
-    assert keys.current == load_keys("the secret of this year", None).current
-    assert keys.old == (load_keys("the secret of last year", None).current,)
+    (tmp_path / KEY_FILE).write_text("the-secret-of-this-year\nthe-secret-of-last-year\n")
+    keys = load_keys("", tmp_path, ("the secret before those",))
+    years = ["the-secret-of-this-year", "the-secret-of-last-year", "the secret before those"]
+    assert (keys.current, *keys.old) == tuple(load_keys(y, None).current for y in years)
 
 
 def test_a_damaged_key_file_is_refused_and_named(tmp_path: Path) -> None:
     for content in (b"", b"\n\n", b"\xff\xfe" * 20):
         (tmp_path / KEY_FILE).write_bytes(content)
         with pytest.raises(BadSecret, match=KEY_FILE):
-            load_keys(None, tmp_path)
+            load_keys("", tmp_path)
 
 
 def test_without_a_writable_state_folder_the_key_is_ephemeral_and_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("where a folder should be")
     for state in (None, tmp_path / "file" / "state"):
-        keys = load_keys(None, state)
+        keys = load_keys("", state)
         assert keys.origin == "ephemeral"
         assert keys.problem
-    assert load_keys(None, None).current != load_keys(None, None).current
+    assert load_keys("", None).current != load_keys("", None).current
 
 
 def test_signing_costs_a_fraction_of_what_a_prediction_may() -> None:
