@@ -1,0 +1,67 @@
+"""An upright image becomes the pixels a model wants, and a report of what was done to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from artifacts import digit, garment
+from artifacts.manifest import Input
+
+
+@dataclass(frozen=True)
+class Placed:
+    """One image as a model may see it: one candidate, or two where the polarity is in doubt.
+
+    The candidates are uint8 arrays of the wanted shape, the likelier first; the report JSON-able.
+    """
+
+    candidates: tuple[NDArray[np.uint8], ...]
+    report: dict[str, Any]
+
+
+def place(
+    image: NDArray[np.uint8], wanted: Input, preprocess: Literal["auto", "raw"] = "auto"
+) -> Placed:
+    """`image` (uint8[H, W] or uint8[H, W, 3]) by the rules of `wanted.canonicaliser`.
+
+    "raw" only resizes and converts. An image that is already in the data set's own form is passed
+    bit-identical. Raises BadImage when nothing is found in it.
+    """
+    if preprocess == "raw":
+        return Placed((fit(image, wanted),), {"preprocess": "raw"})
+    if wanted.canonicaliser == "photo":
+        side = min(image.shape[:2])
+        top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
+        square = image[top : top + side, left : left + side]
+        return Placed((fit(square, wanted),), {"box": [left, top, left + side, top + side]})
+    grey = lightness(image)
+    module = digit if wanted.canonicaliser == "digit" else garment
+    candidates, report = module.place(grey)
+    if wanted.shape != candidates[0].shape:
+        candidates = tuple(fit(each, wanted) for each in candidates)
+    return Placed(candidates, report)
+
+
+def lightness(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """uint8[H, W] of a grey or colour image, weighted as ITU-R 601 has it; grey stays exact."""
+    if image.ndim == 2:
+        return image
+    return np.asarray(Image.fromarray(image).convert("L"))
+
+
+def fit(image: NDArray[np.uint8], wanted: Input) -> NDArray[np.uint8]:
+    """`image` resized to the wanted shape and converted to its mode, and nothing else."""
+    if image.shape == wanted.shape:
+        return image
+    picture = Image.fromarray(image)
+    if picture.mode != wanted.mode:
+        picture = picture.convert(wanted.mode)
+    size = (wanted.width, wanted.height)
+    smaller = size[0] < picture.width or size[1] < picture.height
+    filter_ = Image.Resampling.BOX if smaller else Image.Resampling.BICUBIC
+    return np.asarray(picture if picture.size == size else picture.resize(size, filter_))
