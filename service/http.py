@@ -1,0 +1,188 @@
+"""What every HTTP surface needs of a connection: the body under its limits, and an answer sent."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import re
+import time
+import zlib
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from http import HTTPStatus
+from typing import Any
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Header = tuple[bytes, bytes]
+
+JSON: Header = (b"content-type", b"application/json")
+PROBLEM: Header = (b"content-type", b"application/problem+json")
+CLOSE: Header = (b"connection", b"close")
+
+_SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+_started = os.urandom(6).hex().encode()
+_numbers = itertools.count(1)
+
+
+class Problem(Exception):
+    """An answer that is not a success: a status and a sentence that is safe to show a client."""
+
+    def __init__(
+        self, status: int, detail: str, headers: Iterable[Header] = (), *, reason: str = ""
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.headers = list(headers)
+        # A bounded word for metrics where the status alone does not tell why.
+        self.reason = reason
+
+    def record(self) -> dict[str, Any]:
+        """The body of an application/problem+json answer (RFC 9457)."""
+        return {
+            "type": "about:blank",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.detail,
+        }
+
+
+class Disconnected(Exception):
+    """The client went away before its body was whole; nobody is left to answer."""
+
+
+class Bodies:
+    """Reads request bodies within their limits: size, time, and bytes held by this process.
+
+    `limit` is in bytes, before and after inflating. Time is watched by `sweep`, one tick for all
+    requests, since a timer for each costs more than reading a small body.
+    """
+
+    def __init__(self, *, limit: int, timeout_s: float, max_held: int) -> None:
+        self.limit = limit
+        self.timeout_s = timeout_s
+        self._room = max_held
+        self._reading: dict[asyncio.Task[Any], float] = {}
+        self._overdue: set[asyncio.Task[Any]] = set()
+
+    async def read(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+        """The request's whole body, gzip or deflate undone.
+
+        Bodies that come in pieces count as held until `release`. Raises Problem 400, 408, 413,
+        415 or 429, Disconnected.
+        """
+        length = headers.get(b"content-length")
+        # Refused before it is sent; closing is what keeps the client from sending it all the same.
+        if length is not None and not length.isdigit():
+            raise Problem(400, "content-length is not a number", [CLOSE])
+        if length is not None and int(length) > self.limit:
+            raise _too_large(self.limit)
+        task = asyncio.current_task()
+        assert task is not None
+        self._reading[task] = time.monotonic()
+        try:
+            message = await receive()
+            body: bytes = message.get("body", b"")
+            if message.get("more_body"):
+                body = await self._rest(scope, body, receive)
+            elif message["type"] != "http.request":
+                raise Disconnected
+        except asyncio.CancelledError:
+            if task not in self._overdue:
+                raise
+            self._overdue.discard(task)
+            task.uncancel()
+            raise Problem(
+                408,
+                f"the body did not arrive whole within {self.timeout_s:g} s",
+                [CLOSE],
+                reason="slow_body",
+            ) from None
+        finally:
+            del self._reading[task]
+        if len(body) > self.limit:
+            raise _too_large(self.limit)
+        encoding = headers.get(b"content-encoding")
+        if encoding is None or encoding == b"identity":
+            return body
+        return inflate(body, encoding, self.limit)
+
+    def release(self, scope: Scope) -> None:
+        """The request is over: what it held may be held by others."""
+        self._room += scope.pop("vitrine.held", 0)
+
+    def sweep(self) -> None:
+        """Give up on the bodies that are overdue; call every second or so."""
+        limit = time.monotonic() - self.timeout_s
+        for task, since in self._reading.items():
+            if since < limit and task not in self._overdue:
+                self._overdue.add(task)
+                task.cancel()
+
+    async def _rest(self, scope: Scope, first: bytes, receive: Receive) -> bytes:
+        parts, part, size, more = [], first, 0, True
+        while True:
+            size += len(part)
+            if size > self.limit:
+                raise _too_large(self.limit)
+            if len(part) > self._room:
+                raise Problem(
+                    429,
+                    "the server holds as many bytes of bodies as it may",
+                    [retry_after(1.0), CLOSE],
+                    reason="memory",
+                )
+            self._room -= len(part)
+            scope["vitrine.held"] = size
+            parts.append(part)
+            if not more:
+                return b"".join(parts)
+            message = await receive()
+            if message["type"] != "http.request":
+                raise Disconnected
+            part, more = message.get("body", b""), message.get("more_body", False)
+
+
+def request_id(headers: dict[bytes, bytes]) -> bytes:
+    """The client's X-Request-ID where it is sane, else a new one, different in every process."""
+    given = headers.get(b"x-request-id")
+    if given is not None and _SANE_ID.fullmatch(given):
+        return given
+    return b"%s-%x" % (_started, next(_numbers))
+
+
+def retry_after(seconds: float) -> Header:
+    """The header for 429 and 503: whole seconds, at least 1."""
+    return (b"retry-after", b"%d" % max(1, round(seconds)))
+
+
+def inflate(body: bytes, encoding: bytes, limit: int) -> bytes:
+    """`body` with its content encoding undone, never holding more than `limit` bytes of output."""
+    bits = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}.get(encoding.strip().lower())
+    if bits is None:
+        raise Problem(415, "content-encoding is not one of gzip, deflate, identity")
+    stream = zlib.decompressobj(bits)
+    try:
+        data = stream.decompress(body, limit + 1)
+        if len(data) > limit:
+            raise _too_large(limit)
+        whole = stream.eof and not stream.unused_data
+    except zlib.error as error:
+        raise Problem(400, f"the body is not {encoding.decode('latin-1')} data") from error
+    if not whole:
+        raise Problem(400, "the compressed body is cut short, or something follows it")
+    return data
+
+
+async def respond(send: Send, status: int, body: bytes, headers: list[Header]) -> None:
+    """One whole answer; its length is added to `headers`."""
+    headers.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _too_large(limit: int) -> Problem:
+    return Problem(413, f"the body is over {limit} bytes", [CLOSE], reason="too_large")
