@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import stat
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
+from artifacts.record import FILE as MANIFEST_FILE
+from artifacts.record import BadArtifact as BadArtifact
+from artifacts.record import (
+    check_created,
+    check_quantiles,
+    check_references,
+    check_test,
+    get,
+    read_labels,
+    share,
+    shown,
+    wrong,
+)
+
 SCHEMA = 1
 MODEL_FILE = "model.onnx"
-MANIFEST_FILE = "manifest.json"
 SAMPLES_FILE = "samples.npz"
 FILES = (MODEL_FILE, SAMPLES_FILE)  # what the manifest vouches for by hash
 
@@ -20,9 +35,8 @@ Canonicaliser = Literal["digit", "garment", "photo"]
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?")
 VERSION = re.compile(r"[0-9a-f]{12}")
-MAX_MANIFEST_BYTES = 4 * 1024 * 1024
+MAX_BYTES = {MODEL_FILE: 512 * 1024**2, SAMPLES_FILE: 64 * 1024**2, MANIFEST_FILE: 4 * 1024**2}
 MAX_SIDE = 1024  # pixels; the largest input a model here may ask for
-MAX_CLASSES = 1000
 
 OUTPUTS = (("probabilities", "energy"), ("probabilities",))
 # What decides a model's behaviour, beside the bytes of model.onnx. The rest are facts about it.
@@ -36,10 +50,6 @@ BEHAVIOURAL = (
     "quantiles",
     "references",
 )
-
-
-class BadArtifact(Exception):
-    """A version folder, catalog or model that does not keep the contract; says what and where."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,39 +140,36 @@ def version_of(model: bytes, manifest: Manifest) -> str:
 
 def read(folder: Path) -> Manifest:
     """The manifest of a version folder, its fields checked; the files it names are not opened."""
-    path = folder / MANIFEST_FILE
+    text = _contents(folder, MANIFEST_FILE)
     try:
-        with path.open("rb") as file:
-            text = file.read(MAX_MANIFEST_BYTES + 1)
-    except FileNotFoundError as error:
-        raise BadArtifact(f"{MANIFEST_FILE}: missing; restore the file or re-export") from error
-    except OSError as error:
-        raise BadArtifact(f"{MANIFEST_FILE}: cannot be read ({error.strerror})") from error
-    if len(text) > MAX_MANIFEST_BYTES:
-        raise BadArtifact(f"{MANIFEST_FILE}: over {MAX_MANIFEST_BYTES} bytes; not a manifest")
-    try:
-        record = json.loads(text, parse_constant=_no_constant)
+        record = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise BadArtifact(f"{MANIFEST_FILE}: not JSON; restore the file or re-export") from error
     return from_record(record)
 
 
 def seal(manifest: Manifest, files: dict[str, bytes]) -> Manifest:
-    """The manifest with its version and the hash of each file filled in."""
+    """The manifest as it will be read back, with its version and the hash of each file filled in.
+
+    Raises BadArtifact when it would not be.
+    """
     hashes = {name: hashlib.sha256(files[name]).hexdigest() for name in FILES}
-    return replace(manifest, version=version_of(files[MODEL_FILE], manifest), files=hashes)
+    draft = replace(manifest, version="0" * 12, files=hashes)
+    try:
+        text = draft.to_json()
+    except (TypeError, ValueError) as error:
+        raise BadArtifact(f"{MANIFEST_FILE}: cannot be written as JSON: {error}") from error
+    # Through JSON and back before hashing: a whole number where a float belongs, or a tuple for a
+    # list, would otherwise give a version that does not compute when the file is read.
+    whole = from_record(json.loads(text))
+    return replace(whole, version=version_of(files[MODEL_FILE], whole))
 
 
 def check_files(folder: Path, manifest: Manifest) -> dict[str, bytes]:
     """The bytes of every file the manifest vouches for; raises BadArtifact where one differs."""
     contents = {}
     for name in FILES:
-        try:
-            contents[name] = (folder / name).read_bytes()
-        except FileNotFoundError as error:
-            raise BadArtifact(f"{name}: missing; restore the file or re-export") from error
-        except OSError as error:
-            raise BadArtifact(f"{name}: cannot be read ({error.strerror})") from error
+        contents[name] = _contents(folder, name)
         found, wanted = hashlib.sha256(contents[name]).hexdigest(), manifest.files.get(name, "")
         if found != wanted:
             raise BadArtifact(
@@ -178,27 +185,59 @@ def check_files(folder: Path, manifest: Manifest) -> dict[str, bytes]:
     return contents
 
 
+def _contents(folder: Path, name: str) -> bytes:
+    """The bytes of a file of a version folder, which must be a plain file of a sane size."""
+    limit = MAX_BYTES[name]
+    try:
+        # Without O_NONBLOCK, opening a named pipe would wait for ever.
+        with os.fdopen(os.open(folder / name, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise BadArtifact(f"{name}: no plain file; restore the file or re-export")
+            data = file.read(limit + 1)
+    except FileNotFoundError as error:
+        raise BadArtifact(f"{name}: missing; restore the file or re-export") from error
+    except OSError as error:
+        raise BadArtifact(f"{name}: cannot be read ({error.strerror})") from error
+    if len(data) > limit:
+        raise BadArtifact(f"{name}: over {limit} bytes, the most such a file may have; re-export")
+    return data
+
+
 def from_record(record: object) -> Manifest:
     """A manifest from parsed JSON. Raises BadArtifact naming the field that is wrong."""
     if not isinstance(record, dict):
-        raise _wrong("the file", record, "a JSON object")
+        raise wrong("the file", record, "a JSON object")
     schema = record.get("schema")
     if schema != SCHEMA:
         raise BadArtifact(
-            f"{MANIFEST_FILE}: schema is {schema!r}, this release reads {SCHEMA}; "
+            f"{MANIFEST_FILE}: schema is {shown(schema)}, this release reads {SCHEMA}; "
             "upgrade or re-export"
         )
-    fields = {name: _get(record, name, kind) for name, kind in _KINDS.items()}
-    labels = _labels(fields["labels"])
+    try:  # NaN, numbers beyond a float's range, and text that cannot be sent to anybody
+        json.dumps(record, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BadArtifact(f"{MANIFEST_FILE}: holds what JSON cannot; re-export") from error
+    fields = {name: get(record, name, kind) for name, kind in _KINDS.items()}
+    labels = read_labels(fields["labels"])
+    classes = len(labels["en"])
     outputs = tuple(fields["outputs"])
     if outputs not in OUTPUTS:
-        raise _wrong("outputs", fields["outputs"], " or ".join(str(list(o)) for o in OUTPUTS))
+        raise wrong("outputs", fields["outputs"], " or ".join(str(list(o)) for o in OUTPUTS))
     alien = record.get("alien")
     if (alien is None) != ("energy" not in outputs):
-        raise _wrong("alien", alien, "a threshold exactly when the model has an energy output")
+        raise wrong("alien", alien, "a threshold exactly when the model has an energy output")
     for name, pattern in (("name", NAME), ("task", NAME), ("version", VERSION)):
         if not pattern.fullmatch(fields[name]):
-            raise _wrong(name, fields[name], f"a match of {pattern.pattern}")
+            raise wrong(name, fields[name], f"a match of {pattern.pattern}")
+    for name in ("parameters", "macs"):
+        if fields[name] < 0:
+            raise wrong(name, fields[name], "0 or more")
+    check_created(fields["created"])
+    check_quantiles(fields["quantiles"])
+    check_references(fields["references"], classes)
+    check_test(fields["test"], classes)
+    for name in fields["files"]:
+        get(fields["files"], name, str, "files.")
     return Manifest(
         **{
             **fields,
@@ -233,52 +272,16 @@ _KINDS: dict[str, type] = {
 }
 
 
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a number JSON has")
-
-
-def _wrong(name: str, found: object, expected: str) -> BadArtifact:
-    shown = repr(found)
-    shown = shown if len(shown) <= 60 else shown[:57] + "..."
-    return BadArtifact(f"{MANIFEST_FILE}: {name} is {shown}, expected {expected}; re-export")
-
-
-def _get(record: dict[str, Any], name: str, kind: type) -> Any:
-    value = record.get(name)
-    fits = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not fits:
-        raise _wrong(name, value, f"a JSON {_JSON[kind]}")
-    return value
-
-
-_JSON = {str: "string", dict: "object", list: "array", int: "integer", float: "number"}
-
-
-def _labels(record: dict[str, Any]) -> dict[str, tuple[str, ...]]:
-    labels = {
-        language: tuple(_get(record, language, list))
-        for language in {"en", *(key for key in record if isinstance(key, str))}
-    }
-    count = len(labels["en"])
-    for language, names in labels.items():
-        good = all(isinstance(name, str) and name for name in names)
-        if not (good and len(names) == len(set(names)) == count and 2 <= count <= MAX_CLASSES):
-            raise _wrong(f"labels.{language}", list(names), "2 or more different names, as in en")
-    return dict(sorted(labels.items()))
-
-
 def _input(record: dict[str, Any]) -> Input:
-    height, width = _get(record, "height", int), _get(record, "width", int)
+    height, width = (get(record, name, int, "input.") for name in ("height", "width"))
     for name, side in (("input.height", height), ("input.width", width)):
         if not 1 <= side <= MAX_SIDE:
-            raise _wrong(name, side, f"1 to {MAX_SIDE} pixels")
+            raise wrong(name, side, f"1 to {MAX_SIDE} pixels")
     mode, canonicaliser = record.get("mode"), record.get("canonicaliser")
     if mode not in get_args(Mode):
-        raise _wrong("input.mode", mode, "L or RGB")
+        raise wrong("input.mode", mode, "L or RGB")
     if canonicaliser not in get_args(Canonicaliser):
-        raise _wrong("input.canonicaliser", canonicaliser, "digit, garment or photo")
+        raise wrong("input.canonicaliser", canonicaliser, "digit, garment or photo")
     return Input(
         height=height,
         width=width,
@@ -289,5 +292,6 @@ def _input(record: dict[str, Any]) -> Input:
 
 def _threshold(name: str, record: object) -> Threshold:
     if not isinstance(record, dict):
-        raise _wrong(name, record, "an object with value and rate")
-    return Threshold(value=_get(record, "value", float), rate=_get(record, "rate", float))
+        raise wrong(name, record, "an object with value and rate")
+    inside = f"{name}."
+    return Threshold(value=get(record, "value", float, inside), rate=share(record, "rate", inside))
