@@ -23,7 +23,7 @@ def parse_url(text: str) -> URL:
     """
     try:
         url = sql.make_url(text)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # ValueError: a port that is no number
         raise BadLedger("the ledger's URL cannot be read; expected postgresql://...") from None
     scheme = url.drivername
     if scheme in ("postgres", "postgresql", "postgresql+psycopg"):
@@ -55,7 +55,12 @@ def open_engine(url: URL, timeout_s: float) -> Engine:
         "options": f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds}",
     }
     arguments = {name: value for name, value in arguments.items() if name not in url.query}
-    return sql.create_engine(url, connect_args=arguments, pool_pre_ping=True, **pool)
+    try:
+        return sql.create_engine(url, connect_args=arguments, pool_pre_ping=True, **pool)
+    except ModuleNotFoundError as error:
+        raise BadLedger(
+            "PostgreSQL needs psycopg, which is not installed: pip install 'vitrine[postgres]'"
+        ) from error
 
 
 def _set_up_sqlite(connection: Any, _record: object) -> None:

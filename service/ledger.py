@@ -94,10 +94,12 @@ class Ledger:
     Connects when first used and again after any failure, so that it recovers with the database.
     """
 
-    def __init__(self, url: str, timeout_s: float = TIMEOUT_S) -> None:
-        self.url = parse_url(url)
-        self._file = Path(self.url.database or "") if self.url.drivername == "sqlite" else None
-        self._engine = open_engine(self.url, timeout_s)
+    def __init__(self, url: str, timeout_s: float = TIMEOUT_S, problem: str = "") -> None:
+        """Raises BadLedger. With a `problem`, and any URL, every use of it is Unavailable."""
+        self._problem = problem
+        parsed = parse_url("sqlite:///none" if problem else url)
+        self._file = Path(parsed.database or "") if parsed.drivername == "sqlite" else None
+        self._engine = open_engine(parsed, timeout_s)
         self._insert: Callable[..., Any] = sqlite.insert if self._file else postgresql.insert
         self._seen: object = None  # which database the schema was last checked in
 
@@ -252,6 +254,8 @@ class Ledger:
 
     def _prepare(self) -> None:
         """Create or check the schema, once for each database that appears at the URL."""
+        if self._problem:
+            raise Unavailable(self._problem)
         identity = self._identity()
         if self._seen == identity is not None:
             return

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 PREFIX = "VITRINE_"
 # Names other rooms own: known here, so that setting them for training is no error.
@@ -133,6 +134,15 @@ def _secret(text: str) -> str:
     return text
 
 
+def _ledger_url(text: str) -> str:
+    parts = urlsplit(text)
+    if text and parts.scheme not in ("postgresql", "postgres", "postgresql+psycopg", "sqlite"):
+        raise ValueError
+    if parts.port == 0:  # reading it raises ValueError where it is no number
+        raise ValueError
+    return text
+
+
 _MEGABYTE = 1024 * 1024
 _PARSERS: dict[str, _Parser] = {
     "state": (lambda text: Path(text) if text else None, "a folder"),
@@ -153,7 +163,7 @@ _PARSERS: dict[str, _Parser] = {
     "secret": (_secret, "at least 16 characters"),
     "old_secrets": _listed("secrets of at least 16 characters", 16),
     "receipt_days": _number(0.001, 3650, " days"),
-    "ledger_url": (str, "a database URL"),
+    "ledger_url": (_ledger_url, "postgresql://user@host/database or sqlite:///file"),
     "capture": _number(0, 1, ""),
     "cors_origins": _listed("origins such as https://example.org"),
     "lame_duck_s": _number(0, 600, " seconds"),
