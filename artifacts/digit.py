@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from artifacts import ground, strokes
 from artifacts.images import BadImage
 
 SIDE = 28
@@ -18,26 +20,40 @@ _DARK_RIM = 1600  # sum over the outermost 108 pixels; at most 932 in MNIST
 _ONES = np.ones(SIDE, np.float32)
 _INDEX = np.arange(SIDE, dtype=np.float32)
 
+_WORKING = 224  # pixels; the longer side that a digit is looked for at
+_FINE = 48  # a digit found smaller than this is looked at again in its own part of the picture
+_FAINT = 14.0  # grey levels of contrast; less is blank
+
+
+@dataclass(frozen=True)
+class _Figure:
+    """What one reading of a picture shows: float32[h, w] of cropped ink, and where it was."""
+
+    ink: NDArray[np.float32]
+    boxes: list[strokes.Box]  # in the picture's own pixels; the digit's first
+    polarity: str
+    ground: str
+    contrast: float  # grey levels between ink and ground
+
 
 def place(grey: NDArray[np.uint8]) -> tuple[tuple[NDArray[np.uint8], ...], dict[str, Any]]:
     """The digit in uint8[H, W] as uint8[28, 28] candidates, and what was done."""
     if grey.shape == (SIDE, SIDE) and own_form(grey):
         return (grey,), {"polarity": "kept", "box": [0, 0, SIDE, SIDE], "own_form": True}
-    values = grey.astype(np.float32)
-    rim = np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
-    ground = float(np.median(rim))
-    inverted = ground > 127
-    ink = ground - values if inverted else values - ground
-    peak = float(ink.max())
-    if peak < 16:
-        raise BadImage("no digit found: the image is blank")
-    ink = np.clip(ink / peak, 0, 1)
-    strong = ink > 0.3
-    rows, columns = np.flatnonzero(strong.any(1)), np.flatnonzero(strong.any(0))
-    top, bottom = int(rows[0]), int(rows[-1]) + 1
-    left, right = int(columns[0]), int(columns[-1]) + 1
-    report = {"polarity": "inverted" if inverted else "kept", "box": [left, top, right, bottom]}
-    return (centred(ink[top:bottom, left:right]),), report
+    height, width = grey.shape
+    if min(height, width) < 5:
+        raise BadImage(f"no digit found: the image is only {width} x {height} pixels")
+    found = _figures(grey, depth=0)
+    first = found[0]
+    report: dict[str, Any] = {
+        "polarity": first.polarity,
+        "ground": first.ground,
+        "box": list(first.boxes[0]),
+    }
+    if len(first.boxes) > 1:
+        report |= {"several": True, "boxes": [list(box) for box in first.boxes]}
+        report["box"] = list(strokes.union(first.boxes))
+    return tuple(centred(figure.ink) for figure in found), report
 
 
 def own_form(grey: NDArray[np.uint8]) -> bool:
@@ -59,13 +75,149 @@ def own_form(grey: NDArray[np.uint8]) -> bool:
     return bool(BOX - 1 <= longest <= BOX) and int(grey.max()) >= 250
 
 
+def _figures(grey: NDArray[np.uint8], depth: int) -> list[_Figure]:
+    """The digit under each reading of the picture, the likelier first; at least one."""
+    height, width = grey.shape
+    factor = -(-max(height, width) // _WORKING)
+    small = Image.fromarray(grey).reduce(factor) if factor > 1 else grey
+    values = np.asarray(small, np.float32)
+    found = []
+    for reading in ground.readings(values):
+        figure = _figure(grey, reading, factor, depth)
+        if figure is not None:
+            found.append(figure)
+    if not found:
+        raise BadImage("no digit found: the image is blank, or has nothing like a stroke")
+    return found
+
+
+def _figure(
+    grey: NDArray[np.uint8], reading: ground.Reading, factor: int, depth: int
+) -> _Figure | None:
+    ink = reading.ink
+    peak = float(np.percentile(ink, 99.5)) if ink.size > 4000 else float(np.sort(ink, None)[-5])
+    if peak < _FAINT:
+        return None
+    ink = np.minimum(ink / peak, 1)
+    strong = ink > max(0.35, _split(ink))
+    if not strong.any():
+        return None
+    outside = ink[~_grown(strong, 2)]
+    clutter = 1.3 * float(np.percentile(outside, 97)) if outside.size else 0.0
+    mask = ink > min(max(0.04, clutter), 0.35)
+    pieces = strokes.pieces(mask, strong, ink)
+    groups = strokes.figures(pieces)
+    boxes = [strokes.union([pieces.boxes[k] for k in group]) for group in groups]
+    if depth < 2:
+        deeper = _closer(grey, pieces, groups, boxes, factor, reading, peak, depth)
+        if deeper is not None:
+            return deeper
+    kept = [k for group in groups for k in group]
+    left, top, right, bottom = strokes.union(boxes)
+    shown = np.where(_grown(pieces.mask(kept), 1), ink, 0)[top:bottom, left:right]
+    scaled: list[strokes.Box] = [
+        (b[0] * factor, b[1] * factor, b[2] * factor, b[3] * factor) for b in boxes
+    ]
+    return _Figure(shown, scaled, reading.polarity, reading.ground, peak)
+
+
+def _closer(
+    grey: NDArray[np.uint8],
+    pieces: strokes.Pieces,
+    groups: list[list[int]],
+    boxes: list[strokes.Box],
+    factor: int,
+    reading: ground.Reading,
+    peak: float,
+    depth: int,
+) -> _Figure | None:
+    """The digit read again from its own part of the picture, or None when it was seen well enough.
+
+    Either the digit is small in a large picture, or what was found is no stroke but a sheet, with
+    the digit on it.
+    """
+    if _is_sheet(pieces, groups[0], boxes[0]):
+        left, top, right, bottom = boxes[0]
+        margin = -0.06 * min(right - left, bottom - top)
+        inner = _part(grey, boxes[0], margin, factor, depth)
+        if inner is None or inner[0].polarity == reading.polarity:
+            return None
+        figure, (left, top, right, bottom) = inner
+        seen = strokes.union(figure.boxes)
+        inside = seen[0] > left and seen[1] > top and seen[2] < right and seen[3] < bottom
+        return figure if inside and figure.contrast > 0.3 * peak else None
+    box = strokes.union(boxes)
+    if factor > 1 and strokes.longest(box) < _FINE:
+        inner = _part(grey, box, 0.5 * strokes.longest(box), factor, depth)
+        return None if inner is None else inner[0]
+    return None
+
+
+def _is_sheet(pieces: strokes.Pieces, group: list[int], box: strokes.Box) -> bool:
+    """Whether a figure is too full to be strokes: a page, a plate, a screen."""
+    wide, high = box[2] - box[0], box[3] - box[1]
+    outline = pieces.silhouette(group)
+    return (
+        min(wide, high) > max(24, 0.4 * max(wide, high))
+        and outline > 0.7 * wide * high
+        and int(pieces.area[group].sum()) > 0.75 * outline
+    )
+
+
+def _part(
+    grey: NDArray[np.uint8], box: strokes.Box, margin: float, factor: int, depth: int
+) -> tuple[_Figure, strokes.Box] | None:
+    """The digit within `box` widened by `margin`, and that part of the picture; None if none."""
+    height, width = grey.shape
+    left, top = max(0, int((box[0] - margin) * factor)), max(0, int((box[1] - margin) * factor))
+    right = min(width, int((box[2] + margin) * factor))
+    bottom = min(height, int((box[3] + margin) * factor))
+    if right - left < 8 or bottom - top < 8:
+        return None
+    try:
+        figure = _figures(np.ascontiguousarray(grey[top:bottom, left:right]), depth + 1)[0]
+    except BadImage:
+        return None
+    boxes = [(b[0] + left, b[1] + top, b[2] + left, b[3] + top) for b in figure.boxes]
+    return replace(figure, boxes=boxes), (left, top, right, bottom)
+
+
+def _split(ink: NDArray[np.float32]) -> float:
+    """Otsu's threshold of ink 0..1 (1979): the cut that parts the values into two classes best."""
+    counts = np.bincount((ink * 63).astype(np.uint8).ravel(), minlength=64).astype(np.float64)
+    levels = np.arange(64) / 63
+    below = np.cumsum(counts)
+    sums = np.cumsum(counts * levels)
+    above = below[-1] - below
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = (sums[-1] * below / below[-1] - sums) ** 2 / (below * above)
+    return float(levels[int(np.nanargmax(between[:-1]))]) if below[0] < below[-1] else 0.0
+
+
+def _grown(mask: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
+    """`mask` and all within `reach` pixels of it, along rows and columns."""
+    grown = mask.copy()
+    for _ in range(reach):
+        mask = grown.copy()
+        grown[1:] |= mask[:-1]
+        grown[:-1] |= mask[1:]
+        mask = grown.copy()
+        grown[:, 1:] |= mask[:, :-1]
+        grown[:, :-1] |= mask[:, 1:]
+    return grown
+
+
 def centred(ink: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Cropped ink (0..1) scaled to the 20-pixel box, its centre of mass at the centre of 28x28."""
     height, width = ink.shape
     scale = BOX / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = np.asarray(Image.fromarray(ink).resize(size, Image.Resampling.BOX))
-    small = np.clip(small / small.max(), 0, 1)
+    small = ink
+    if size != (width, height):
+        # An area filter, as MNIST's; but a bicubic one where it would repeat whole rows.
+        kind = Image.Resampling.BOX if scale < 0.5 else Image.Resampling.BICUBIC
+        small = np.asarray(Image.fromarray(ink).resize(size, kind))
+    small = np.clip(small / np.sort(small, None)[-max(1, small.size // 50)], 0, 1)
     mass = float(small.sum())
     canvas = np.zeros((SIDE, SIDE), np.uint8)
     starts = []

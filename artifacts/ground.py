@@ -1,0 +1,152 @@
+"""What in a grey picture is ink and what is ground, for either polarity and under uneven light."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Polarity = Literal["kept", "inverted"]  # light ink on a dark ground; dark ink on a light one
+Floats = NDArray[np.float32]
+
+_SURE = 4.0  # how much stronger the evidence for one polarity must be than for the other
+_EVEN = 0.14  # the rim may vary by this share of the picture's range and count as evenly lit
+_WINDOW = 0.25  # a stroke is narrower than this share of the picture's shorter side
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One way to read a picture: `ink` is float32[H, W] in grey levels, 0 on the ground."""
+
+    ink: Floats
+    polarity: Polarity
+    ground: Literal["even", "uneven", "striped"]
+
+
+def readings(values: Floats) -> list[Reading]:
+    """How float32[H, W] (0..255) may be read, the likelier way first; two where it is in doubt."""
+    rim = _rim(values)
+    ordered = np.sort(rim.ravel())
+    low, high = np.percentile(values, (0.5, 99.5))
+    spread = float(ordered[-3] - ordered[2])  # the extremes may be strokes that touch the rim
+    if spread <= max(10.0, _EVEN * float(high - low)):
+        return _even(values, float(np.median(ordered)))
+    striped = _striped(values)
+    if striped is not None:
+        return [striped]
+    return _uneven(values)
+
+
+def _even(values: Floats, ground: float) -> list[Reading]:
+    """Read against one grey for the whole ground."""
+    off = values - np.float32(ground)
+    light = Reading(np.maximum(off, 0), "kept", "even")
+    dark = Reading(np.maximum(-off, 0), "inverted", "even")
+    slack = 8.0
+    up = float(np.square(np.maximum(off - slack, 0)).sum())
+    down = float(np.square(np.maximum(-off - slack, 0)).sum())
+    return _ordered(light, up, dark, down)
+
+
+def _striped(values: Floats) -> Reading | None:
+    """Read against a ground of black and white bands across the picture, or None if it has none."""
+    for turned in (values, values.T):
+        ends = max(1, turned.shape[0] // 28)
+        top, bottom = turned[:ends].mean(0), turned[-ends:].mean(0)
+        middle = (float(top.max()) + float(top.min())) / 2
+        if float(np.ptp(top)) < 96:
+            continue
+        bright = top > middle
+        share = float(bright.mean())
+        crossings = int(np.count_nonzero(np.diff(bright)))
+        agree = float(np.abs(top - bottom).mean()) < 12 and crossings <= 4
+        if agree and 0.1 < share < 0.9:
+            band = np.where(bright, np.median(top[bright]), np.median(top[~bright]))
+            ink = np.abs(turned - band.astype(np.float32))
+            ink = ink if turned is values else np.ascontiguousarray(ink.T)
+            return Reading(ink, "kept" if share < 0.5 else "inverted", "striped")
+    return None
+
+
+def _uneven(values: Floats) -> list[Reading]:
+    """Read against a ground that follows the light: what remains once narrow strokes are gone."""
+    window = max(3, round(_WINDOW * min(values.shape)) | 1)
+    smooth = blurred(values, 3)
+    light_ground = closed(smooth, window)
+    # Light multiplies: divided by its ground, ink in the shadow is as dark as ink in the sun.
+    dark_ink = 255 * (1 - values / np.maximum(light_ground, 24))
+    light_ink = values + closed(-smooth, window)
+    up = np.maximum(values - blurred(values, window), 0)
+    down = np.maximum(blurred(values, window) - values, 0)
+    # Strokes are few and stand far off the ground, which the cube brings out.
+    up_weight, down_weight = float((up**3).sum()), float((down**3).sum())
+    return _ordered(
+        Reading(_above_median(light_ink), "kept", "uneven"),
+        up_weight,
+        Reading(_above_median(dark_ink), "inverted", "uneven"),
+        down_weight,
+    )
+
+
+def _ordered(light: Reading, up: float, dark: Reading, down: float) -> list[Reading]:
+    if up >= down:
+        return [light] if up >= _SURE * down else [light, dark]
+    return [dark] if down >= _SURE * up else [dark, light]
+
+
+def _above_median(ink: Floats) -> Floats:
+    """`ink` from its median up: most of a picture is ground, whose noise is not ink."""
+    return np.maximum(ink - np.median(ink), 0).astype(np.float32)
+
+
+def _rim(values: Floats) -> Floats:
+    """The grey of 16 stretches of the rim, four a side: medians, which neither noise nor thin
+    strokes move."""
+    thick = max(1, min(values.shape) // 20)
+    sides = (values[:thick], values[-thick:], values[:, :thick].T, values[:, -thick:].T)
+    stretches = [
+        np.median(part)
+        for side in sides
+        for part in np.array_split(side, min(4, side.shape[1]), axis=1)
+    ]
+    return np.asarray(stretches, np.float32)
+
+
+def blurred(values: Floats, window: int) -> Floats:
+    """The mean over `window` x `window` pixels, fewer at the rim."""
+    for axis in (0, 1):
+        length = values.shape[axis]
+        reach = min(window // 2, length - 1)
+        total = np.cumsum(values, axis=axis, dtype=np.float64)
+        total = np.insert(total, 0, 0.0, axis=axis)
+        places = np.arange(length)
+        first, last = np.maximum(places - reach, 0), np.minimum(places + reach + 1, length)
+        count = (last - first).reshape((-1, 1) if axis == 0 else (1, -1))
+        values = ((total.take(last, axis) - total.take(first, axis)) / count).astype(np.float32)
+    return values
+
+
+def closed(values: Floats, window: int) -> Floats:
+    """Morphological closing: dark strokes narrower than `window` filled with what is about them."""
+    return -_highest(-_highest(values, window), window)
+
+
+def _highest(values: Floats, window: int) -> Floats:
+    """The maximum over `window` x `window` (odd) pixels, by doubling."""
+    reach = window // 2
+    for axis in (0, 1):
+        pad = [(0, 0), (0, 0)]
+        pad[axis] = (reach, reach)
+        grown = np.pad(values, pad, constant_values=-np.inf)
+        have = 1
+        while have < window:
+            shift = min(have, window - have)
+            length = grown.shape[axis] - shift
+            head = grown[:length] if axis == 0 else grown[:, :length]
+            tail = grown[shift:] if axis == 0 else grown[:, shift:]
+            grown = np.maximum(head, tail)
+            have += shift
+        values = grown
+    return values
