@@ -13,7 +13,8 @@ INK_EDGES = (0.02, 0.05, 0.08, 0.11, 0.14, 0.17, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 
 def ink(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     """The mean brightness, 0..1, of each of N images: uint8[N, ...] -> float64[N]."""
     flat = pixels.reshape(len(pixels), -1)
-    return flat.sum(axis=1, dtype=np.uint32) / np.float64(255 * flat.shape[1])
+    means: NDArray[np.float64] = flat.sum(axis=1, dtype=np.uint32) / (255.0 * flat.shape[1])
+    return means
 
 
 def shares(values: NDArray[np.floating], edges: tuple[float, ...]) -> list[float]:

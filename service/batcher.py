@@ -300,6 +300,15 @@ class Batcher:
             if whole:
                 job.future.set_result(Ran(_joined(job.parts), job.started - job.arrived, job.ran_s))
 
+    def measure(self, pixels: Pixels) -> None:
+        """Run `pixels` off the record, to plan kernels and to have an estimate from the start.
+
+        Raises whatever the model raises. Not for a batcher that is in use.
+        """
+        began = self._turns.clock()
+        self._predict(pixels)
+        self._learn(len(pixels), self._turns.clock() - began)
+
     def estimate_s(self, rows: int) -> float:
         """How long a run of `rows` should take, from those measured; 0 while none was."""
         at = (rows - 1).bit_length()

@@ -10,7 +10,7 @@ import time
 import zlib
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -144,6 +144,33 @@ class Bodies:
             if message["type"] != "http.request":
                 raise Disconnected
             part, more = message.get("body", b""), message.get("more_body", False)
+
+
+class Request:
+    """One HTTP request, as the surfaces see it."""
+
+    __slots__ = ("_bodies", "_receive", "headers", "id", "model", "scope", "started")
+
+    def __init__(self, scope: Scope, receive: Receive, bodies: Bodies, started: float) -> None:
+        self.scope = scope
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.id = request_id(self.headers)
+        self.started = started  # time.perf_counter()
+        self.model = ""  # the served model's name, once it is known; for metrics and the log
+        self._receive = receive
+        self._bodies = bodies
+
+    async def body(self) -> bytes:
+        """The whole body within its limits; see `Bodies.read`."""
+        return await self._bodies.read(self.scope, self.headers, self._receive)
+
+
+class Response(NamedTuple):
+    """One whole answer."""
+
+    status: int
+    body: bytes
+    headers: list[Header]
 
 
 def request_id(headers: dict[bytes, bytes]) -> bytes:

@@ -262,21 +262,32 @@ class Ledger:
         if self._file:
             self._engine.dispose()  # a connection to a file that was deleted would go on writing
             self._file.parent.mkdir(parents=True, exist_ok=True)
+        found = self._schema()
+        if found is None:
+            self._create()
+        elif found != SCHEMA:
+            raise Unavailable(
+                f"the ledger's schema is {found}, this release reads {SCHEMA}; "
+                "use the release that wrote it, or another ledger"
+            )
+        self._seen = self._identity()
+
+    def _schema(self) -> int | None:
+        """The number of the schema that is there; asks for no lock. None for an empty database."""
+        with self._engine.connect() as connection:
+            if not sql.inspect(connection).has_table(_schema.name):
+                return None
+            return connection.scalar(sql.select(_schema.c.schema))
+
+    def _create(self) -> None:
         with self._engine.begin() as connection:
             if self._file:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             else:  # two workers must not create the tables at once; the number is arbitrary
                 connection.exec_driver_sql("SELECT pg_advisory_xact_lock(8479117)")
             _tables.create_all(connection)
-            found = connection.scalar(sql.select(_schema.c.schema))
-            if found is None:
+            if connection.scalar(sql.select(_schema.c.schema)) is None:
                 connection.execute(sql.insert(_schema).values(schema=SCHEMA))
-            elif found != SCHEMA:
-                raise Unavailable(
-                    f"the ledger's schema is {found}, this release reads {SCHEMA}; "
-                    "use the release that wrote it, or another ledger"
-                )
-        self._seen = self._identity()
 
     def _identity(self) -> object:
         """What tells this database from another at the same URL; None for a file not there."""

@@ -1,0 +1,328 @@
+"""The live models of this process: load, verify, warm, swap.
+
+The catalog on disk says which version is live; every worker looks at it twice a second and adopts
+what changed on its own. A version that does not load is reported and the old one goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import platform
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from artifacts import model as loading
+from artifacts.manifest import BadArtifact, Manifest
+from artifacts.store import Catalog, NotFound, Store
+from service.batcher import Batcher, Turns
+from service.metrics import RELOADS, ModelMeter
+from service.settings import Settings
+
+log = logging.getLogger("vitrine.models")
+
+WATCH_S = 0.5
+CONFIRM_FOLDER = "workers"
+
+
+class NotReady(Exception):
+    """The model exists, but does not answer (yet): still loading, or its version is broken."""
+
+
+class Live:
+    """A version that answers: its manifest, its queue and its counts."""
+
+    def __init__(self, model: loading.Model, turns: Turns, settings: Settings) -> None:
+        self.model = model
+        self.manifest: Manifest = model.manifest
+        self.name = model.manifest.name
+        self.version = model.manifest.version
+        self.provider = model.provider
+        self.meter = ModelMeter(model.manifest, model.provider)
+        # CUDA plans anew for each batch size, so it gets only powers of two.
+        sizes = [2**i for i in range(settings.max_batch.bit_length())]
+        self.batcher = Batcher(
+            turns,
+            model.predict,
+            max_batch=settings.max_batch,
+            max_queue=settings.max_queue,
+            meter=self.meter,
+            buckets=sizes if model.provider == "cuda" else (),
+        )
+        self.used = time.monotonic()
+
+    def warm(self) -> None:
+        """Run every batch size once or more, so that estimates are measured and kernels planned."""
+        rows = np.zeros((self.batcher.max_batch, *self.manifest.input.shape), np.uint8)
+        size = 1
+        while size <= self.batcher.max_batch:
+            for _ in range(3):
+                self.batcher.measure(rows[:size])
+            size *= 2
+
+
+class Models:
+    """What this process serves, by model's and by task's name.
+
+    `get` is for the hot path: one look in a dictionary. Everything else happens in `start`,
+    `obtain` and `watch`, whose slow parts run on a thread.
+    """
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self.store = store
+        self.settings = settings
+        self.turns = Turns()
+        self.started = False
+        self.failures: dict[str, str] = {}  # model -> why its catalogued version does not answer
+        self.on_swap: list[Callable[[], None]] = []  # told whenever `get` may answer differently
+        self._live: dict[str, Live] = {}
+        self._names: dict[str, Live] = {}  # models and tasks
+        self._catalog = Catalog()
+        self._seen: object = None
+        self._changing = asyncio.Lock()
+        self._closing: set[asyncio.Task[None]] = set()
+        self._loader = ThreadPoolExecutor(1, "loader")
+        state = settings.state
+        self._confirmations = None if state is None else state / CONFIRM_FOLDER
+        self._watcher: asyncio.Task[None] | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Every task's model answers."""
+        tasks = self._catalog.tasks.values()
+        return self.started and all(model in self._live for model in tasks)
+
+    @property
+    def catalog(self) -> Catalog:
+        """The catalog as this process last read it."""
+        return self._catalog
+
+    def live(self) -> list[Live]:
+        """The loaded models, by name."""
+        return [self._live[name] for name in sorted(self._live)]
+
+    def get(self, name: str) -> Live | None:
+        """The loaded model that a model's or task's name stands for; None if it is not loaded."""
+        return self._names.get(name)
+
+    def known(self, name: str) -> str | None:
+        """The model that a name stands for, loaded or not; None where nothing live is named so."""
+        model = self._catalog.tasks.get(name, name)
+        entry = self._catalog.live.get(model)
+        return None if entry is None or entry.version is None else model
+
+    async def obtain(self, name: str) -> Live:
+        """The model of a name, loaded if it was not. Raises NotFound, NotReady."""
+        live = self._names.get(name)
+        if live is not None:
+            live.used = time.monotonic()
+            return live
+        model = self.known(name)
+        if model is None:
+            if not self.started:
+                raise NotReady("the models are still being loaded")
+            names = sorted(
+                {*self._catalog.tasks, *(m for m in self._catalog.live if self.known(m))}
+            )
+            raise NotFound(f"there is no model or task of that name; there are {', '.join(names)}")
+        async with self._changing:
+            if model not in self._live and model not in self.failures:
+                await self._adopt(model)
+                self._evict(keep=model)
+                self._rename()
+        live = self._live.get(model)
+        if live is None:
+            raise NotReady(f"model {model} does not load: {self.failures.get(model, 'unloaded')}")
+        return live
+
+    async def start(self) -> None:
+        """Load the tasks' models and those the settings name, then watch the catalog for ever."""
+        await self._look()
+        self.started = True
+        self._watcher = asyncio.create_task(self._watch())
+
+    async def close(self) -> None:
+        """Stop watching; answer what was accepted; forget every model."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+        await asyncio.gather(*(live.batcher.close() for live in self._live.values()))
+        if self._closing:
+            await asyncio.wait(self._closing)
+        self.turns.close()
+        self._loader.shutdown(cancel_futures=True)
+        if self._confirmations is not None:
+            self._own_confirmation(self._confirmations).unlink(missing_ok=True)
+
+    async def lagging(self, model: str, version: str | None, wait_s: float) -> tuple[int, int]:
+        """Wait until every worker of this host has adopted; how many have not, of how many."""
+        end = time.monotonic() + wait_s
+        while True:
+            behind, workers = await asyncio.to_thread(self._count_behind, model, version)
+            if not behind or time.monotonic() > end:
+                return behind, workers
+            await asyncio.sleep(0.05)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH_S)
+            try:
+                await self._look()
+            except Exception:  # the watch must outlive whatever a disk can do
+                log.exception("looking at the catalog failed")
+
+    async def _look(self) -> None:
+        """Adopt what the catalog says, if it changed since the last look."""
+        seen = [_stamp(path) for path in self.store.catalogs]
+        if seen == self._seen:
+            return
+        loop = asyncio.get_running_loop()
+        try:
+            catalog = await loop.run_in_executor(self._loader, self.store.catalog)
+        except BadArtifact as error:
+            log.error("the catalog is not read: %s", error)
+            self.failures["catalog"] = str(error)
+            self._seen = seen
+            return
+        async with self._changing:
+            self.failures.pop("catalog", None)
+            before, self._catalog, self._seen = self._catalog, catalog, seen
+            for model in [m for m in self._live if self.known(m) is None]:
+                self._retire(self._live.pop(model))
+                log.info("model %s is no longer served", model)
+            wanted = {*self._live, *catalog.tasks.values(), *self.settings.models, *self.failures}
+            if self.started:  # what somebody just activated is loaded now, so that it is proved
+                wanted |= {m for m, entry in catalog.live.items() if before.live.get(m) != entry}
+            for model in sorted(wanted):
+                if self.known(model) is not None:
+                    await self._adopt(model)
+                else:
+                    self.failures.pop(model, None)
+            self._rename()
+
+    async def _adopt(self, model: str) -> None:
+        """Make the catalogued version of a model answer; on failure keep what answers now."""
+        version = self._catalog.live[model].version
+        assert version is not None
+        old = self._live.get(model)
+        if old is not None and old.version == version:
+            self.failures.pop(model, None)
+            return
+        loop = asyncio.get_running_loop()
+        try:
+            live = await loop.run_in_executor(self._loader, self._load, model, version)
+        except (BadArtifact, NotFound, loading.NoProvider, OSError, MemoryError) as error:
+            kept = "nothing answers for it" if old is None else f"{old.version} goes on"
+            log.error("model %s version %s is refused, %s: %s", model, version, kept, error)
+            RELOADS.labels(model, "failed").inc()
+            self.failures[model] = f"version {version} is refused: {error}"
+            return
+        self.failures.pop(model, None)
+        self._live[model] = live
+        live.meter.live(True)
+        RELOADS.labels(model, "adopted").inc()
+        log.info("model %s version %s answers, on %s", model, version, live.provider)
+        if old is not None:
+            self._retire(old)
+
+    def _load(self, model: str, version: str) -> Live:
+        settings = self.settings
+        folder = self.store.folder(model, version)
+        loaded = loading.load(folder, execution_provider=settings.execution_provider)
+        if loaded.manifest.name != model:
+            raise BadArtifact(
+                f"manifest.json: name is {loaded.manifest.name!r}, the folder is {model!r}'s"
+            )
+        live = Live(loaded, self.turns, settings)
+        try:
+            live.warm()
+        except Exception as error:  # ONNX Runtime raises many types, its own and pybind's
+            raise BadArtifact(
+                f"model.onnx: a batch of images fails ({type(error).__name__}); re-export"
+            ) from error
+        return live
+
+    def _rename(self) -> None:
+        """Rebuild the names, tell those who care, and confirm to the other workers."""
+        names = dict(self._live)
+        for task, model in self._catalog.tasks.items():
+            if model in self._live:
+                names[task] = self._live[model]
+        self._names = names
+        for tell in self.on_swap:
+            tell()
+        if self._confirmations is not None:
+            self._confirm(self._confirmations)
+
+    def _retire(self, live: Live) -> None:
+        """Let a version answer what it accepted, then drop it."""
+
+        async def finish() -> None:
+            await live.batcher.close()
+            live.meter.live(False)
+            live.meter.flush(0)
+
+        task = asyncio.get_running_loop().create_task(finish())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    def _evict(self, keep: str) -> None:
+        """Unload the models used longest ago, never a task's, down to `max_loaded`."""
+        needed = {keep, *self._catalog.tasks.values(), *self.settings.models}
+        spare = sorted((m for m in self._live if m not in needed), key=lambda m: self._live[m].used)
+        for model in spare[: max(0, len(self._live) - self.settings.max_loaded)]:
+            self._retire(self._live.pop(model))
+
+    def _own_confirmation(self, folder: Path) -> Path:
+        return folder / f"{platform.node()}-{os.getpid()}.json"
+
+    def _confirm(self, folder: Path) -> None:
+        """Write what this worker serves, and what it refused, where the others can read it."""
+        record = {
+            "live": {name: live.version for name, live in self._live.items()},
+            "on_demand": {
+                model: entry.version
+                for model, entry in self._catalog.live.items()
+                if model not in self._live and model not in self.failures
+            },
+        }
+        path = self._own_confirmation(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            draft = path.with_suffix(".draft")
+            draft.write_text(json.dumps(record))
+            draft.replace(path)
+        except OSError as error:  # predictions do not need it
+            log.warning("cannot confirm the live versions to other workers: %s", error.strerror)
+
+    def _count_behind(self, model: str, version: str | None) -> tuple[int, int]:
+        """Of this host's workers, those that do not yet serve `version` (None: not the model)."""
+        if self._confirmations is None:
+            return 0, 1
+        behind = workers = 0
+        for path in self._confirmations.glob(f"{platform.node()}-*.json"):
+            if not Path(f"/proc/{path.stem.rpartition('-')[2]}").exists():
+                path.unlink(missing_ok=True)  # a worker that was killed
+                continue
+            try:
+                record = json.loads(path.read_text())
+            except (OSError, ValueError):
+                continue
+            workers += 1
+            served = record["live"].get(model, record["on_demand"].get(model))
+            behind += served != version
+        return behind, workers
+
+
+def _stamp(path: Path) -> object:
+    """What changes whenever a file is replaced."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size

@@ -1,0 +1,104 @@
+"""Bytes of one image, from a local file or from storage named by a URL; or the reason why not."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from typing import Any
+
+MAX_BYTES = 64 * 1024 * 1024  # in one file
+
+
+class Unreadable(Exception):
+    """A file whose bytes cannot be had; the message is the reason, without its path."""
+
+
+def is_url(path: str) -> bool:
+    """Whether a path names remote storage, as s3://bucket/folder does."""
+    scheme, separator, _ = path.partition("://")
+    return bool(separator) and scheme.replace("+", "").replace(":", "").isalnum()
+
+
+def read(path: str) -> bytes:
+    """The whole file. Raises Unreadable for anything that is not a readable, regular file."""
+    if is_url(path):
+        return _read_url(path)
+    try:
+        # Without O_NONBLOCK, opening a named pipe would wait for a writer for ever.
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        raise Unreadable(_reason(path, error)) from error
+    try:
+        facts = os.fstat(handle)
+        if not stat.S_ISREG(facts.st_mode):
+            is_folder = stat.S_ISDIR(facts.st_mode)
+            raise Unreadable("is a directory" if is_folder else "not a regular file")
+        if facts.st_size > MAX_BYTES:
+            raise Unreadable(_too_large(facts.st_size))
+        data = os.read(handle, facts.st_size + 1)
+        while part := os.read(handle, 1 << 20) if len(data) <= MAX_BYTES else b"":
+            data += part
+    except OSError as error:
+        raise Unreadable(_reason(path, error)) from error
+    finally:
+        os.close(handle)
+    if len(data) > MAX_BYTES:
+        raise Unreadable(_too_large(len(data)))
+    return data
+
+
+def join(root: str, path: str) -> str:
+    """Where the file is that a source names `path`."""
+    return f"{root.rstrip('/')}/{path}" if root else path
+
+
+def open_url(url: str) -> tuple[Any, str]:
+    """fsspec's file system for a URL, and the path in it. Raises Unreadable."""
+    try:
+        import fsspec
+    except ImportError as error:
+        raise Unreadable("reading URLs needs fsspec: install the extra `ray`") from error
+    try:
+        system, path = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise Unreadable(f"no file system for this URL: {error}") from error
+    return system, path
+
+
+def walk_url(url: str) -> Iterator[str]:
+    """The paths of all files under a URL, relative to it, each directory by name."""
+    system, root = open_url(url)
+    root = root.rstrip("/")
+    for folder, folders, files in system.walk(root):
+        folders.sort()
+        prefix = folder[len(root) :].strip("/")
+        for name in sorted(files):
+            yield f"{prefix}/{name}" if prefix else name
+
+
+def _read_url(url: str) -> bytes:
+    system, path = open_url(url)
+    try:
+        with system.open(path, "rb") as file:
+            data: bytes = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise Unreadable(_reason("", error)) from error
+    if len(data) > MAX_BYTES:
+        raise Unreadable(_too_large(len(data)))
+    return data
+
+
+def _too_large(size: int) -> str:
+    return f"over {MAX_BYTES // 1024**2} MiB: {size:,} bytes"
+
+
+def _reason(path: str, error: OSError | ValueError) -> str:
+    if isinstance(error, ValueError):  # a zero byte in a list's line
+        return "not a possible path"
+    if isinstance(error, FileNotFoundError):
+        return "broken link" if os.path.islink(path) else "no such file"
+    if error.errno == errno.ENXIO:  # a socket
+        return "not a regular file"
+    return (error.strerror or type(error).__name__).lower()
