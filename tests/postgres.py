@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import secrets
 import shutil
 import socket
 import subprocess
@@ -12,6 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
 
 
 @dataclass(frozen=True)
@@ -21,15 +26,20 @@ class Postgres:
     folder: Path
     port: int
 
-    @property
-    def url(self) -> str:
-        """Where the ledger is to connect."""
-        return f"postgresql://vitrine@127.0.0.1:{self.port}/postgres"
+    def database(self) -> str:
+        """The URL of a new, empty database."""
+        name = f"ledger_{secrets.token_hex(4)}"
+        server = f"postgresql://vitrine@127.0.0.1:{self.port}"
+        with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        return f"{server}/{name}"
 
     def start(self) -> None:
         """Returns when the server accepts connections."""
         options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c fsync=off"
-        _run("pg_ctl", "-D", self.data, "-l", str(self.folder / "log"), "-w", "-o", options, "start")
+        _run(
+            "pg_ctl", "-D", self.data, "-l", str(self.folder / "log"), "-w", "-o", options, "start"
+        )
 
     def stop(self) -> None:
         """Returns when the server is gone; its connections are cut."""
@@ -89,7 +99,7 @@ def _user() -> pwd.struct_passwd:
     return pwd.getpwnam("nobody")
 
 
-def _identity() -> dict[str, int | list[int]]:
+def _identity() -> dict[str, Any]:
     if os.geteuid() != 0:
         return {}
     return {"user": _user().pw_uid, "group": _user().pw_gid, "extra_groups": []}
