@@ -12,6 +12,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 PREFIX = "VITRINE_"
+CHECKOUT = Path(__file__).resolve().parent.parent
 # Names other rooms own: known here, so that setting them for training is no error.
 ELSEWHERE = frozenset({"VITRINE_DATA"})
 # What Kubernetes injects for a Service called vitrine; never ours.
@@ -26,7 +27,7 @@ class BadSetting(Exception):
 class Settings:
     """Everything an operator can set. The variable of `deadline_s` is VITRINE_DEADLINE_S."""
 
-    state: Path | None = Path(".vitrine")  # the only folder written at run time; "" for none
+    state: Path | None = CHECKOUT / ".vitrine"  # the only folder written at run time; "" for none
     execution_provider: Literal["auto", "cpu", "cuda"] = "auto"
     workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
     models: tuple[str, ...] = ()  # loaded at start beside the tasks' models
