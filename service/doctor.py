@@ -51,7 +51,7 @@ def _software() -> Iterator[Line]:
     if len(found) == 2:
         yield (
             False,
-            "onnxruntime and onnxruntime-gpu are both here and overwrite each other; uninstall both",
+            "onnxruntime and onnxruntime-gpu overwrite each other; uninstall both, install one",
         )
     elif not found:
         yield False, "ONNX Runtime is not installed; pip install -e '.[cpu]' (or '.[gpu]')"
