@@ -111,8 +111,9 @@ OFFLINE = Gauge(
 )
 REFERENCE = Gauge(
     "vitrine_reference_share",
-    "Shares of the validation images by class, confidence and ink; bins as of the histograms.",
-    (*_MODEL, "of", "bin"),
+    "Shares of the validation images by class, confidence and ink. A bin is named by its upper "
+    "edge, the `le` of the histogram; `above` is its lower edge.",
+    (*_MODEL, "of", "bin", "above"),
     multiprocess_mode="livemax",
 )
 
@@ -207,8 +208,8 @@ class ModelMeter:
         accuracy = float(self.manifest.test.get("accuracy", 0.0))
         OFFLINE.labels(name, version).set(accuracy if answers else 0.0)
         for of, shares in _references(self.manifest):
-            for bin_name, share in shares:
-                REFERENCE.labels(name, version, of, bin_name).set(share if answers else 0.0)
+            for bin_name, above, share in shares:
+                REFERENCE.labels(name, version, of, bin_name, above).set(share if answers else 0.0)
 
     def flush(self, queued: int) -> None:
         """Hand everything to prometheus_client; `queued` is the rows waiting now."""
@@ -297,15 +298,17 @@ def _bury_the_dead(folder: Path) -> None:
             mark_process_dead(int(pid), str(folder))  # type: ignore[no-untyped-call]
 
 
-def _references(manifest: Manifest) -> list[tuple[str, list[tuple[str, float]]]]:
-    """The manifest's reference distributions as (of what, [(bin's name, share)])."""
+def _references(manifest: Manifest) -> list[tuple[str, list[tuple[str, str, float]]]]:
+    """The manifest's reference distributions as (of what, [(bin, its lower edge, share)])."""
     references: dict[str, Any] = manifest.references
     found = []
     classes = references.get("classes")
     if classes:
-        found.append(("class", list(zip(manifest.classes, classes, strict=True))))
+        none = [""] * len(classes)
+        found.append(("class", list(zip(manifest.classes, none, classes, strict=True))))
     for of in ("confidence", "ink"):
         if entry := references.get(of):
-            edges = [*(repr(float(edge)) for edge in entry["edges"]), "+Inf"]
-            found.append((of, list(zip(edges, entry["shares"], strict=True))))
+            edges = [repr(float(edge)) for edge in entry["edges"]]
+            bins = zip([*edges, "+Inf"], ["", *edges], entry["shares"], strict=True)
+            found.append((of, list(bins)))
     return found
