@@ -41,7 +41,7 @@ def conformal_set(
     likeliest class is always in it, so the set is never empty. Raises KeyError for a level that
     was not calibrated.
     """
-    quantile = manifest.quantiles[f"{level:.2f}"]
+    quantile = {float(key): value for key, value in manifest.quantiles.items()}[level]
     order = np.argsort(-probabilities, kind="stable")
     inside = [int(index) for index in order if 1.0 - probabilities[index] <= quantile]
     return inside or [int(order[0])]

@@ -11,9 +11,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from artifacts.record import FILE as MANIFEST_FILE
-from artifacts.record import BadArtifact as BadArtifact
 from artifacts.record import (
+    FILE,
     check_created,
     check_quantiles,
     check_references,
@@ -24,8 +23,10 @@ from artifacts.record import (
     shown,
     wrong,
 )
+from artifacts.record import BadArtifact as BadArtifact
 
 SCHEMA = 1
+MANIFEST_FILE = FILE
 MODEL_FILE = "model.onnx"
 SAMPLES_FILE = "samples.npz"
 FILES = (MODEL_FILE, SAMPLES_FILE)  # what the manifest vouches for by hash

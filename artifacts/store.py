@@ -8,52 +8,32 @@ wins, entry by entry. A folder or catalog that exists is complete: both appear b
 from __future__ import annotations
 
 import fcntl
-import io
-import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from artifacts import manifest as contract
+from artifacts.catalog import CATALOG_FILE as CATALOG_FILE
+from artifacts.catalog import Catalog as Catalog
+from artifacts.catalog import Live as Live
+from artifacts.catalog import NotFound as NotFound
+from artifacts.catalog import checked_name, read_catalog
 from artifacts.manifest import BadArtifact, Manifest
+from artifacts.samples import pack_samples
 
 RELEASE = Path(__file__).parent / "models"
-CATALOG_FILE = "catalog.json"
-
-
-class NotFound(Exception):
-    """No such model, task or version."""
+STALE_DRAFT_S = 3600.0  # a draft this old was left behind by a publisher that died
 
 
 class ReadOnly(Exception):
     """The store cannot be written: it has no state folder, or may not write there."""
-
-
-@dataclass(frozen=True)
-class Live:
-    """The version of a model that answers, and the one that answered before it, if any.
-
-    A version of None is a model that was unloaded: published, but not served.
-    """
-
-    version: str | None
-    previous: str | None = None
-
-
-@dataclass(frozen=True)
-class Catalog:
-    """Which version of each model is live, and which model does each task."""
-
-    live: dict[str, Live] = field(default_factory=dict)
-    tasks: dict[str, str] = field(default_factory=dict)
 
 
 class Store:
@@ -86,7 +66,7 @@ class Store:
         found = {
             version
             for place in self.places
-            for version in _folders(place / _checked(model), contract.VERSION)
+            for version in _folders(place / checked_name(model), contract.VERSION)
         }
         if not found:
             raise NotFound(f"no model {model!r}; there are {', '.join(self.models()) or 'none'}")
@@ -103,7 +83,7 @@ class Store:
         """The folder of a version. Raises NotFound."""
         if contract.VERSION.fullmatch(version):
             for place in self.places:
-                folder = place / _checked(model) / version
+                folder = place / checked_name(model) / version
                 if folder.is_dir():
                     return folder
         raise NotFound(f"model {model!r} has no version {version!r}")
@@ -113,7 +93,7 @@ class Store:
         live: dict[str, Live] = {}
         tasks: dict[str, str] = {}
         for path in reversed(self.catalogs):
-            over = _read_catalog(path)
+            over = read_catalog(path)
             live |= over.live
             tasks |= over.tasks
         return Catalog(live, tasks)
@@ -125,7 +105,9 @@ class Store:
         live = catalog.live.get(model)
         if live is None or live.version is None:
             known = sorted({*catalog.live, *catalog.tasks})
-            raise NotFound(f"no live model or task {name!r}; there are {', '.join(known)}")
+            raise NotFound(
+                f"no live model or task {name!r}; there are {', '.join(known) or 'none'}"
+            )
         return model, live.version
 
     def publish(
@@ -133,32 +115,30 @@ class Store:
     ) -> Manifest:
         """Write a version, complete or not at all; returns the manifest with its version.
 
-        Publishing the same version again changes nothing. Does not activate. Raises ReadOnly, and
-        BadArtifact when what was written does not read back.
+        Publishing the same version again changes nothing, unless the one that is there is damaged:
+        then it is replaced. Does not activate. Raises ReadOnly, and BadArtifact when the manifest
+        would not read back.
         """
-        packed = io.BytesIO()
-        np.savez_compressed(packed, allow_pickle=False, **samples)
-        files = {contract.MODEL_FILE: model, contract.SAMPLES_FILE: packed.getvalue()}
+        files = {contract.MODEL_FILE: model, contract.SAMPLES_FILE: pack_samples(samples)}
         sealed = contract.seal(manifest, files)
         files[contract.MANIFEST_FILE] = sealed.to_json().encode()
-        contract.from_record(json.loads(files[contract.MANIFEST_FILE]))
-        parent = self._writable() / _checked(sealed.name)
+        place = self._writable()
+        parent = place / checked_name(sealed.name)
         target = parent / sealed.version
         with _as_read_only(parent):
             parent.mkdir(parents=True, exist_ok=True)
-            if target.is_dir():
-                return contract.read(target)
+            _sweep(parent)
+            found = _undamaged(target)
+            if found is not None:
+                return found
             draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=parent))
             try:
                 for name, data in files.items():
                     _write_synced(draft / name, data)
                 draft.chmod(0o755)
                 _sync(draft)
-                try:
-                    draft.rename(target)
-                except OSError:
-                    if not target.is_dir():  # else another publisher was first: same content
-                        raise
+                with _lock(place):
+                    _put(draft, target)
                 _sync(parent)
             finally:
                 shutil.rmtree(draft, ignore_errors=True)
@@ -171,7 +151,8 @@ class Store:
             before = whole.live.get(model, Live(None))
             if before.version == version:
                 return before
-            over.live[model] = Live(version, before.version or before.previous)
+            previous = before.version or before.previous
+            over.live[model] = Live(version, None if previous == version else previous)
             return over.live[model]
 
     def deactivate(self, model: str) -> Live:
@@ -184,7 +165,7 @@ class Store:
 
     def rollback(self, model: str) -> Live:
         """Make the previously live version live again. Raises NotFound when there is none."""
-        live = self.catalog().live.get(_checked(model))
+        live = self.catalog().live.get(checked_name(model))
         if live is None or live.previous is None:
             raise NotFound(f"model {model!r} has no previous version to go back to")
         return self.activate(model, live.previous)
@@ -193,7 +174,7 @@ class Store:
         """Let a task's name stand for a model. Raises NotFound, ReadOnly."""
         self.versions(model)
         with self._catalog_to_write() as (_, over):
-            over.tasks[_checked(task)] = model
+            over.tasks[checked_name(task)] = model
 
     def _writable(self) -> Path:
         if self.written is None:
@@ -202,22 +183,25 @@ class Store:
 
     @contextmanager
     def _catalog_to_write(self) -> Iterator[tuple[Catalog, Catalog]]:
-        """Both catalogs, laid over each other and the state folder's own; the latter is saved.
-
-        Writers take turns by a lock on a file of its own, so that none undoes another's change.
-        """
+        """Both catalogs, laid over each other and the state folder's own; the latter is saved."""
         place = self._writable()
         with _as_read_only(place):
             place.mkdir(parents=True, exist_ok=True)
-            with (place / ".lock").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                over = _read_catalog(place / CATALOG_FILE)
+            with _lock(place):
+                over = read_catalog(place / CATALOG_FILE)
                 yield self.catalog(), over
-                record = json.dumps(asdict(over), indent=1, sort_keys=True) + "\n"
                 draft = place / f".{CATALOG_FILE}.draft"
-                _write_synced(draft, record.encode())
+                _write_synced(draft, over.to_json().encode())
                 draft.replace(place / CATALOG_FILE)
                 _sync(place)
+
+
+@contextmanager
+def _lock(place: Path) -> Iterator[None]:
+    """Writers take turns, by a lock on a file of its own: none undoes another's change."""
+    with (place / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager
@@ -228,37 +212,31 @@ def _as_read_only(place: Path) -> Iterator[None]:
         raise ReadOnly(f"cannot write to the store at {place}: {error.strerror}") from error
 
 
-def _read_catalog(path: Path) -> Catalog:
-    """The catalog in a file; an absent file is an empty one. Raises BadArtifact."""
+def _undamaged(folder: Path) -> Manifest | None:
+    """The manifest of a version folder that is there and whole, else None."""
     try:
-        record = json.loads(path.read_bytes())
-        live = {
-            str(model): Live(_version(entry["version"]), _version(entry.get("previous")))
-            for model, entry in record["live"].items()
-        }
-        tasks = {str(task): _checked(model) for task, model in record["tasks"].items()}
-    except FileNotFoundError:
-        return Catalog()
-    except OSError as error:
-        raise BadArtifact(f"{CATALOG_FILE}: cannot be read ({error.strerror})") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, NotFound) as error:
-        raise BadArtifact(
-            f"{CATALOG_FILE}: not a catalog ({error}); restore it, or delete it and activate anew"
-        ) from error
-    return Catalog(live, tasks)
+        manifest = contract.read(folder)
+        contract.check_files(folder, manifest)
+    except BadArtifact:
+        return None
+    return manifest
 
 
-def _version(value: object) -> str | None:
-    if value is not None and not (isinstance(value, str) and contract.VERSION.fullmatch(value)):
-        raise ValueError(f"{value!r} is no version")
-    return value
+def _put(draft: Path, target: Path) -> None:
+    """Move a whole draft to its place; what is there already stays, unless it is damaged."""
+    if target.exists():
+        if _undamaged(target) is not None:  # another publisher was first, with the same content
+            return
+        target.rename(f"{draft}-damaged")  # swept away later, with other drafts
+    draft.rename(target)
 
 
-def _checked(name: str) -> str:
-    """A model's or task's name that is safe in a path. Raises NotFound: nothing is named so."""
-    if not (isinstance(name, str) and contract.NAME.fullmatch(name)):
-        raise NotFound(f"{name!r} is no model's name; expected {contract.NAME.pattern}")
-    return name
+def _sweep(parent: Path) -> None:
+    """Remove what publishers that died have left behind."""
+    for draft in parent.glob(".draft-*"):
+        with suppress(FileNotFoundError):  # swept, or renamed, by another publisher meanwhile
+            if time.time() - draft.stat().st_mtime > STALE_DRAFT_S:
+                shutil.rmtree(draft, ignore_errors=True)
 
 
 def _folders(place: Path, pattern: Any) -> list[str]:
