@@ -6,17 +6,25 @@ import asyncio
 import itertools
 import os
 import re
-import time
+import types
 import zlib
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    MutableMapping,
+)
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
+Receive = Callable[[], Coroutine[Any, Any, Message]]
 Send = Callable[[Message], Awaitable[None]]
 Header = tuple[bytes, bytes]
+_T = TypeVar("_T")
 
 JSON: Header = (b"content-type", b"application/json")
 PROBLEM: Header = (b"content-type", b"application/problem+json")
@@ -57,16 +65,13 @@ class Disconnected(Exception):
 class Bodies:
     """Reads request bodies within their limits: size, time, and bytes held by this process.
 
-    `limit` is in bytes, before and after inflating. Time is watched by `sweep`, one tick for all
-    requests, since a timer for each costs more than reading a small body.
+    `limit` is in bytes, before and after inflating.
     """
 
     def __init__(self, *, limit: int, timeout_s: float, max_held: int) -> None:
         self.limit = limit
         self.timeout_s = timeout_s
         self._room = max_held
-        self._reading: dict[asyncio.Task[Any], float] = {}
-        self._overdue: set[asyncio.Task[Any]] = set()
 
     async def read(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive) -> bytes:
         """The request's whole body, gzip or deflate undone.
@@ -75,34 +80,24 @@ class Bodies:
         415 or 429, Disconnected.
         """
         length = headers.get(b"content-length")
-        # Refused before it is sent; closing is what keeps the client from sending it all the same.
         if length is not None and not length.isdigit():
             raise Problem(400, "content-length is not a number", [CLOSE])
+        # Refused before it is sent; closing is what keeps the client from sending it all the same.
         if length is not None and int(length) > self.limit:
             raise _too_large(self.limit)
-        task = asyncio.current_task()
-        assert task is not None
-        self._reading[task] = time.monotonic()
+        waiting = receive()
         try:
-            message = await receive()
-            body: bytes = message.get("body", b"")
-            if message.get("more_body"):
-                body = await self._rest(scope, body, receive)
-            elif message["type"] != "http.request":
-                raise Disconnected
-        except asyncio.CancelledError:
-            if task not in self._overdue:
-                raise
-            self._overdue.discard(task)
-            task.uncancel()
-            raise Problem(
-                408,
-                f"the body did not arrive whole within {self.timeout_s:g} s",
-                [CLOSE],
-                reason="slow_body",
-            ) from None
-        finally:
-            del self._reading[task]
+            # Most bodies are there already. Only those that are not get a timer: 5 us each.
+            pending = waiting.send(None)
+        except StopIteration as arrived:
+            message = arrived.value
+        else:
+            message = await self._in_time(_resume(waiting, pending))
+        body: bytes = message.get("body", b"")
+        if message.get("more_body"):
+            body = await self._in_time(self._rest(scope, body, receive))
+        elif message["type"] != "http.request":
+            raise Disconnected
         if len(body) > self.limit:
             raise _too_large(self.limit)
         encoding = headers.get(b"content-encoding")
@@ -110,17 +105,22 @@ class Bodies:
             return body
         return inflate(body, encoding, self.limit)
 
+    async def _in_time(self, arriving: Awaitable[_T]) -> _T:
+        """Raises Problem 408 when it takes longer than `timeout_s`."""
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                return await arriving
+        except TimeoutError:
+            raise Problem(
+                408,
+                f"the body did not arrive whole within {self.timeout_s:g} s",
+                [CLOSE],
+                reason="slow_body",
+            ) from None
+
     def release(self, scope: Scope) -> None:
         """The request is over: what it held may be held by others."""
         self._room += scope.pop("vitrine.held", 0)
-
-    def sweep(self) -> None:
-        """Give up on the bodies that are overdue; call every second or so."""
-        limit = time.monotonic() - self.timeout_s
-        for task, since in self._reading.items():
-            if since < limit and task not in self._overdue:
-                self._overdue.add(task)
-                task.cancel()
 
     async def _rest(self, scope: Scope, first: bytes, receive: Receive) -> bytes:
         parts, part, size, more = [], first, 0, True
@@ -144,6 +144,21 @@ class Bodies:
             if message["type"] != "http.request":
                 raise Disconnected
             part, more = message.get("body", b""), message.get("more_body", False)
+
+
+@types.coroutine
+def _resume(started: Coroutine[Any, Any, _T], pending: Any) -> Generator[Any, Any, _T]:
+    """Await a coroutine that was already stepped, once, and then waited for `pending`."""
+    try:
+        while True:
+            try:
+                value = yield pending
+            except BaseException as error:  # cancelled, or closed: the coroutine's to handle
+                pending = started.throw(error)
+            else:
+                pending = started.send(value)
+    except StopIteration as ended:
+        return cast(_T, ended.value)
 
 
 class Request:

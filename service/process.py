@@ -150,7 +150,6 @@ class Process:
             self._lag.observe(max(0.0, now - expected))
             expected = now + metrics.FLUSH_S
             self.flush()
-            self.bodies.sweep()
             ticks += 1
             if ticks % 20 == 1:
                 metrics.MEMORY.set(metrics.resident_bytes())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import binascii
 import contextlib
+import itertools
 import os
 import re
 import secrets
@@ -22,7 +23,7 @@ MIN_SECRET_CHARACTERS = 16
 # What is signed, 23 bytes: format and version (1 + 6), class index, confidence in 1/65535, Unix
 # seconds, nonce. Golden tests hold this layout, since replicas of different releases must read
 # each other's receipts.
-_PAYLOAD = struct.Struct(">7sHHI8s")
+_PAYLOAD = struct.Struct(">7sHHIQ")
 _FORMAT = b"\x01"
 _SIGNATURE_BYTES = 16
 _CONFIDENCE_STEPS = 65535
@@ -75,12 +76,17 @@ class Signer:
         self._keyed = _keyed(keys.current)
         self._accepted = (self._keyed, *(_keyed(key) for key in keys.old))
         self._heads: dict[str, bytes] = {}
+        # Nonces need not be secret, only differ, between processes too: counted from a random start
+        # of 7 bytes, so that no process lives to see them overflow. 1 us less than drawing each.
+        self._nonces = itertools.count(int.from_bytes(os.urandom(7)))
 
     def sign(self, version: str, index: int, confidence: float, now: float) -> str:
         """The receipt, 52 URL-safe characters, of one prediction made at `now` (Unix seconds)."""
         head = self._heads.get(version) or self._head(version)
         steps = int(confidence * _CONFIDENCE_STEPS + 0.5)
-        payload = _PAYLOAD.pack(head, index, min(steps, _CONFIDENCE_STEPS), int(now), os.urandom(8))
+        payload = _PAYLOAD.pack(
+            head, index, min(steps, _CONFIDENCE_STEPS), int(now), next(self._nonces)
+        )
         signature = self._keyed.copy()
         signature.update(payload)
         token = binascii.b2a_base64(payload + signature.digest(), newline=False)
