@@ -24,7 +24,7 @@ _DEFAULT = Limits()
 class Answer(NamedTuple):
     """What is said of one image. (A named tuple: one is made for every request.)"""
 
-    index: int  # the likeliest class
+    index: int  # type: ignore[assignment]  # the likeliest class; tuple.index is not missed
     confidence: float  # its probability
     decision: Decision
     candidate: int  # which of the image's candidate rows was believed

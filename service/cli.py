@@ -1,4 +1,4 @@
-"""The `vitrine` command: serve, models, doctor."""
+"""The `vitrine` command: serve, models, doctor, score."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from artifacts.manifest import BadArtifact
 from artifacts.store import NotFound, ReadOnly, Store
+from service.score import command as scoring
 from service.settings import BadSetting, Settings
 
 MISUSE = 2
@@ -80,6 +81,17 @@ def _parser() -> argparse.ArgumentParser:
 
     doctor = command("doctor", "look at the machine, the settings and the models", "vitrine doctor")
     doctor.set_defaults(run=_doctor)
+
+    score = commands.add_parser(
+        "score",
+        help="classify every image of a folder into a file",
+        description="Classify every image of a folder into a file; interrupted, the same command "
+        "goes on where it stopped. Exit status: 0 all have an answer, 1 some have none, 2 misuse.",
+        epilog=scoring.EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    scoring.add_arguments(score)
+    score.set_defaults(run=scoring.main)
     return parser
 
 

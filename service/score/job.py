@@ -28,7 +28,8 @@ class Job:
     manifest: Manifest
     table: Table
     preprocess: Literal["auto", "raw"] = "auto"
-    max_pixels: int = 50_000_000
+    provider: Literal["auto", "cpu", "cuda"] = "auto"
+    max_pixels: int = 50_000_000  # in one image
     labels: str = ""  # "folder", or the path of a CSV
     url: str = ""  # the service that classifies; "" for this machine
 
@@ -52,6 +53,7 @@ class Job:
             "format": self.table.format,
             "columns": ",".join(self.table.columns),
             "preprocess": self.preprocess,
+            "execution provider": self.provider,
             "max pixels": self.max_pixels,
             "url": self.url,
             "labels": self.labels,

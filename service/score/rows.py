@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from service.score.storage import is_url, open_url
+
 FORMATS = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}
 
 
@@ -24,7 +26,7 @@ class Row(NamedTuple):
 
     path: str
     label: str | None = None
-    index: int | None = None
+    index: int | None = None  # type: ignore[assignment]  # tuple.index is not missed
     confidence: float | None = None
     decision: str | None = None
     error: str | None = None
@@ -66,7 +68,16 @@ class Table:
 
     def _values(self, row: Row) -> tuple[Any, ...]:
         path, label, index, confidence, decision, error, truth, probabilities = row
-        fixed = (shown(path), label, index, confidence, decision, error, self.model, self.version)
+        fixed: tuple[Any, ...] = (
+            shown(path),
+            label,
+            index,
+            confidence,
+            decision,
+            error,
+            self.model,
+            self.version,
+        )
         if self.truth:
             fixed += (truth,)
         return (*fixed, probabilities) if self.probabilities else fixed
@@ -129,18 +140,23 @@ def hidden(text: str) -> str:
     return path if shown(path) == text else text
 
 
-def read(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a finished file (or of a folder of parquet parts), a few at a time."""
-    kind = FORMATS.get(path.suffix)
-    if path.is_dir() or kind == "parquet":
+def read_any(where: str) -> Iterator[dict[str, Any]]:
+    """The rows of a finished output, a few at a time: a file, or a folder or URL of parquet."""
+    kind = FORMATS.get(Path(where).suffix)
+    if kind is None or kind == "parquet":
         import pyarrow.dataset as ds
 
-        for batch in ds.dataset(path, format="parquet").to_batches(batch_size=4096):
+        system, path = None, where
+        if is_url(where):
+            system, path = open_url(where)
+        for batch in ds.dataset(path, format="parquet", filesystem=system).to_batches(
+            batch_size=4096
+        ):
             yield from batch.to_pylist()
     elif kind == "jsonl":
-        with path.open("rb") as file:
+        with Path(where).open("rb") as file:
             yield from map(orjson.loads, file)
     else:
-        with path.open(encoding="utf-8", newline="") as file:
+        with Path(where).open(encoding="utf-8", newline="") as file:
             for record in csv.DictReader(file):
                 yield {name: value or None for name, value in record.items()}

@@ -21,11 +21,9 @@ BATCH = 64  # rows in one run of the model; larger ones are no faster on CPU
 class Scorer:
     """One process's model, with the rules of a job."""
 
-    def __init__(
-        self, job: Job, folder: Path, *, provider: models.Choice = "auto", batch: int = BATCH
-    ) -> None:
+    def __init__(self, job: Job, folder: Path, *, batch: int = BATCH) -> None:
         """Loads and verifies the version in `folder`. Raises BadArtifact, NoProvider."""
-        self.model = models.load(folder, execution_provider=provider)
+        self.model = models.load(folder, execution_provider=job.provider)
         self._job = job
         self._limits = Limits(max_pixels=job.max_pixels)
         self._batch = batch

@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 MAX_BYTES = 64 * 1024 * 1024  # in one file
@@ -98,7 +99,7 @@ def _reason(path: str, error: OSError | ValueError) -> str:
     if isinstance(error, ValueError):  # a zero byte in a list's line
         return "not a possible path"
     if isinstance(error, FileNotFoundError):
-        return "broken link" if os.path.islink(path) else "no such file"
+        return "broken link" if Path(path).is_symlink() else "no such file"
     if error.errno == errno.ENXIO:  # a socket
         return "not a regular file"
     return (error.strerror or type(error).__name__).lower()

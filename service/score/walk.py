@@ -92,7 +92,7 @@ def walk(
         else:
             if _is_image(name[:-1]):
                 yield prefix + name[:-1]
-            path = os.path.join(root, prefix, name)
+            path = f"{root}/{prefix}{name}"
             identity = _identity(path)
             if identity is not None and any(identity == seen for *_, seen in stack):
                 passed.links += 1
@@ -155,7 +155,7 @@ def _is_image(name: str) -> bool:
 
 def _identity(path: str) -> tuple[int, int] | None:
     try:
-        facts = os.stat(path)
+        facts = Path(path).stat()
     except OSError:
         return None
     return facts.st_dev, facts.st_ino
