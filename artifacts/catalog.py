@@ -48,7 +48,7 @@ def read_catalog(path: Path) -> Catalog:
             for model, entry in record["live"].items()
         }
         tasks = {checked_name(task): checked_name(model) for task, model in record["tasks"].items()}
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return Catalog()
     except OSError as error:
         raise BadArtifact(f"{CATALOG_FILE}: cannot be read ({error.strerror})") from error

@@ -87,8 +87,7 @@ class Model:
             if found.energy is not None:
                 stored = samples["energy"][: len(found)]
                 # Relative: energies of a confident net are in the tens.
-                scale = np.maximum(1.0, np.abs(stored))
-                _near("energy", found.energy / scale, stored / scale, limit)
+                _near("energy", found.energy, stored, limit, np.maximum(1.0, np.abs(stored)))
         if not np.allclose(found.probabilities.sum(axis=1), 1.0, atol=1e-3):
             raise BadArtifact(
                 f"{contract.MODEL_FILE}: probabilities of the golden samples do not add up to 1; "
@@ -280,9 +279,15 @@ def _does_not_run(why: str) -> BadArtifact:
     )
 
 
-def _near(what: str, found: NDArray[np.float32], wanted: NDArray[np.float32], limit: float) -> None:
+def _near(
+    what: str,
+    found: NDArray[np.float32],
+    wanted: NDArray[np.float32],
+    limit: float,
+    unit: NDArray[np.float32] | float = 1.0,
+) -> None:
     with np.errstate(all="ignore"):  # infinities are refused below, as is NaN
-        away = float(np.abs(found - wanted).max())
+        away = float((np.abs(found - wanted) / unit).max())
     if not away <= limit:  # not >, so that a NaN is refused too
         raise BadArtifact(
             f"{contract.MODEL_FILE}: {what} of the golden samples differ by {away:.2g} from those "
