@@ -1,4 +1,4 @@
-"""Data set files on disk -> checked uint8 arrays, divided into parts in a way that never changes."""
+"""Data set files on disk -> checked uint8 arrays, divided into parts that never change."""
 
 from __future__ import annotations
 
@@ -163,11 +163,12 @@ def places(folder: Path | None = None) -> Iterator[Path]:
 def find(dataset: Dataset, file: DataFile, folder: Path | None = None) -> Path | None:
     """The file, gzipped or raw, in any place, directly or in the data set's own folder."""
     for place in places(folder):
-        for directory in (place, *(place / name for name in dataset.folders)):
+        # A bare `train-images...` could be any data set's: the set's own folders come first, and
+        # only a place somebody named is searched itself.
+        named = [place] if place in (folder, _environment()) else []
+        for directory in (*(place / name for name in dataset.folders), *named):
             for name in (file.name, f"{file.name}.gz", file.name.replace("-idx", ".idx")):
-                # A bare `train-images...` in a shared place could be any data set's: its digest
-                # decides, and only a folder the caller named is searched without the set's name.
-                if (directory != place or place == folder) and (directory / name).is_file():
+                if (directory / name).is_file():
                     return directory / name
     return None
 
@@ -227,7 +228,7 @@ def _how_to_get(
 ) -> str:
     return (
         f"{dataset.title}: {', '.join(file.name for file in missing)} not found in "
-        f"{', '.join(f'{place}/' for place in places(folder))} (nor in {dataset.folders[0]}/ there), "
+        f"{', '.join(f'{place}/' for place in places(folder))} (or {dataset.folders[0]}/ there), "
         f"and the download failed ({error}).\nWithout a network: {dataset.ways}. "
         f"Then name the folder with --data or VITRINE_DATA."
     )

@@ -1,4 +1,4 @@
-"""The data sets, as values: their files and digests, where they lie, their classes and how they are divided."""
+"""The data sets, as values: files and digests, where they lie, classes, how they are divided."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class DataFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """What a data set is made of, where it lies, how it is divided and what its classes are called."""
+    """What a data set is made of, where it lies, how it is divided, what its classes are."""
 
     name: str
     title: str

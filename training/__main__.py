@@ -1,0 +1,218 @@
+"""The command line of training: `vitrine-train`. Light until a verb that trains is called."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from artifacts.manifest import BadArtifact, Manifest
+from artifacts.manifest import read as read_manifest
+from artifacts.store import RELEASE, NotFound, ReadOnly, Store
+from training.data import BadData
+from training.recipe import BadRecipe, Recipe, settings
+from training.recipes import RECIPES, recipe_named
+
+EXAMPLE = """example:
+  vitrine-train run mnist-cnn --data data    # train, export, measure, publish
+  vitrine-train release mnist-cnn            # copy the live version into the release
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """0: done; 1: it failed, and stderr says why; 2: misuse."""
+    arguments = parser().parse_args(argv)
+    try:
+        return int(arguments.verb(arguments))
+    except (BadArtifact, BadData, BadRecipe, NotFound, ReadOnly) as error:
+        print(f"vitrine-train: {error}", file=sys.stderr)
+        return 1
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="vitrine-train",
+        description="Train models by recipe, export them and publish them.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = top.add_subparsers(required=True, metavar="VERB")
+
+    def verb(name: str, function: Any, about: str, example: str) -> argparse.ArgumentParser:
+        sub = verbs.add_parser(
+            name,
+            help=about,
+            description=about,
+            epilog=f"example:\n  vitrine-train {example}\n",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        sub.set_defaults(verb=function)
+        return sub
+
+    def with_data(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--data", type=Path, help="folder of the data sets (or VITRINE_DATA)")
+
+    def with_state(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--state", type=Path, help="state folder (or VITRINE_STATE; .vitrine)")
+
+    sub = verb("list", list_recipes, "Show every recipe and its live version's figures.", "list")
+    with_state(sub)
+    sub = verb("show", show, "Print a recipe's settings.", "show mnist-cnn")
+    sub.add_argument("name", help="a recipe's name")
+    sub = verb(
+        "run",
+        run,
+        "Train a recipe; export, measure, publish and activate the result.",
+        "run mnist-mlp256x2 --data data --device cpu",
+    )
+    sub.add_argument("name", help="a recipe's name; `list` shows them")
+    with_data(sub)
+    with_state(sub)
+    sub.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    sub.add_argument("--epochs", type=int, help="instead of the recipe's")
+    sub.add_argument("--seed", type=int, help="instead of the recipe's")
+    sub.add_argument("--resume", action="store_true", help="go on where the latest run stopped")
+    sub.add_argument("--init-from", default="", metavar="MODEL[@VERSION]", help="start from it")
+    sub.add_argument("--out", type=Path, help="folder of the run (default: a new one in runs/)")
+    sub = verb(
+        "evaluate", evaluate, "Measure a published model on the test images.", "evaluate mnist-cnn"
+    )
+    sub.add_argument("model", metavar="MODEL[@VERSION]")
+    with_data(sub)
+    with_state(sub)
+    sub = verb(
+        "release", release, "Copy a version into artifacts/models, live there.", "release mnist-cnn"
+    )
+    sub.add_argument("model", metavar="MODEL[@VERSION]")
+    sub.add_argument("--task", action="store_true", help="let its task's name stand for it")
+    with_state(sub)
+    sub = verb(
+        "samples",
+        samples,
+        "Write the few test images that tests and examples use.",
+        "samples --data data --out tests/data",
+    )
+    with_data(sub)
+    sub.add_argument("--out", type=Path, default=Path("tests/data"))
+    return top
+
+
+def store_for(arguments: argparse.Namespace) -> Store:
+    state = arguments.state or Path(os.environ.get("VITRINE_STATE") or ".vitrine")
+    return Store(state)
+
+
+def list_recipes(arguments: argparse.Namespace) -> int:
+    store = store_for(arguments)
+    live = store.catalog().live
+    print(f"{'recipe':<28} {'data set':<14} {'test':>8} {'parameters':>11} {'MMAC':>7}  summary")
+    for recipe in RECIPES.values():
+        entry = live.get(recipe.name)
+        if entry is None or entry.version is None:
+            figures = f"{'-':>8} {'-':>11} {'-':>7}"
+        else:
+            manifest = read_manifest(store.folder(recipe.name, entry.version))
+            figures = (
+                f"{manifest.test['accuracy']:>8.2%} {manifest.parameters:>11,} "
+                f"{manifest.macs / 1e6:>7.2f}"
+            )
+        print(f"{recipe.name:<28} {recipe.dataset:<14} {figures}  {recipe.summary}")
+    return 0
+
+
+def show(arguments: argparse.Namespace) -> int:
+    for name, value in settings(recipe_named(arguments.name)).items():
+        print(f"{name:<16} {value}")
+    return 0
+
+
+def run(arguments: argparse.Namespace) -> int:
+    recipe = changed(recipe_named(arguments.name), arguments)
+    from training.checkpoint import BadCheckpoint
+    from training.export import ExportFailed
+    from training.train import Options, latest, run_folder, train
+
+    root = Path("runs")
+    out = arguments.out or (arguments.resume and latest(root, recipe.name))
+    options = Options(
+        data=arguments.data,
+        out=out or run_folder(root, recipe.name),
+        device=arguments.device,
+        resume=arguments.resume,
+        init_from=arguments.init_from,
+    )
+    try:
+        manifest = train(recipe, options, store_for(arguments))
+    except (BadCheckpoint, ExportFailed, ValueError) as error:
+        print(f"vitrine-train: {error}", file=sys.stderr)
+        return 1
+    print(summary(manifest))
+    print(f"run: {options.out}")
+    return 0
+
+
+def changed(recipe: Recipe, arguments: argparse.Namespace) -> Recipe:
+    """The recipe with what the command line says instead. Raises BadRecipe."""
+    fields = {name: getattr(arguments, name) for name in ("epochs", "seed")}
+    return replace(recipe, **{name: value for name, value in fields.items() if value is not None})
+
+
+def evaluate(arguments: argparse.Namespace) -> int:
+    from artifacts.model import load
+    from training.data import load_test
+    from training.datasets import DATASETS
+    from training.evaluate import measure
+
+    store = store_for(arguments)
+    model = load(store.folder(*chosen(store, arguments.model)), threads=os.cpu_count() or 1)
+    dataset = DATASETS[model.manifest.provenance["dataset"]]
+    figures = measure(model, load_test(dataset, arguments.data))
+    print(summary(replace(model.manifest, test=figures)))
+    for row in figures["classes"]:
+        print(f"  {row['label']:<12} F1 {row['f1']:.4f}  recall {row['recall']:.4f}")
+    return 0
+
+
+def release(arguments: argparse.Namespace) -> int:
+    from training.release import NotReleasable
+    from training.release import release as copy
+
+    store = store_for(arguments)
+    try:
+        model, version = chosen(store, arguments.model)
+        manifest = copy(store, model, version, RELEASE, as_task=arguments.task)
+    except NotReleasable as error:
+        print(f"vitrine-train: {error}", file=sys.stderr)
+        return 1
+    print(summary(manifest))
+    return 0
+
+
+def samples(arguments: argparse.Namespace) -> int:
+    from training.samples import write_samples
+
+    for path in write_samples(arguments.out, arguments.data):
+        print(path)
+    return 0
+
+
+def chosen(store: Store, name: str) -> tuple[str, str]:
+    """The model and version that MODEL or MODEL@VERSION means. Raises NotFound."""
+    model, _, version = name.partition("@")
+    return (model, version) if version else store.resolve(model)
+
+
+def summary(manifest: Manifest) -> str:
+    low, high = manifest.test["interval"]
+    return (
+        f"{manifest.name} {manifest.version}: {manifest.test['accuracy']:.2%} of "
+        f"{manifest.test['count']:,} test images ({low:.2%} to {high:.2%}), "
+        f"{manifest.parameters:,} parameters, {manifest.macs / 1e6:.2f} MMAC"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,193 @@
+"""The networks: from a recipe's description to a torch module of float[N, C, H, W] in 0..1."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training.datasets import DATASETS
+from training.recipe import Airbench, Dense, Recipe
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "sigmoid": nn.Sigmoid,
+}
+
+
+class Network(nn.Module):
+    """A classifier: float[N, C, H, W] in 0..1 -> logits float[N, K]."""
+
+    def prepare(self, images: Tensor) -> None:
+        """Take from a sample of the training images what is not learnt by descent."""
+
+    def load(self, weights: dict[str, Tensor]) -> None:
+        """Take a state whose batch counters may be missing, as they are in an exported file.
+
+        Raises ValueError naming what else is missing, unknown or of another shape.
+        """
+        try:
+            outcome = self.load_state_dict(weights, strict=False)
+        except RuntimeError as error:
+            raise ValueError(f"these weights are of another network: {error}") from error
+        missing = [name for name in outcome.missing_keys if "num_batches" not in name]
+        if wrong := missing + outcome.unexpected_keys:
+            raise ValueError(f"these weights are of another network: {', '.join(wrong)}")
+
+
+def build(recipe: Recipe) -> Network:
+    """The recipe's network, newly initialised from torch's global random state."""
+    dataset = DATASETS[recipe.dataset]
+    classes = len(dataset.labels["en"])
+    channels = dataset.shape[2] if len(dataset.shape) == 3 else 1
+    if isinstance(recipe.net, Dense):
+        return Perceptron(recipe.net, math.prod(dataset.shape), classes)
+    return AirbenchNet(recipe.net, channels, classes)
+
+
+class Standardise(nn.Module):
+    """Subtract the mean and divide by the deviation of the training images, by channel."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(channels, 1, 1))
+        self.register_buffer("deviation", torch.ones(channels, 1, 1))
+
+    def measure(self, images: Tensor) -> None:
+        self.mean.copy_(images.mean(dim=(0, 2, 3)).view(-1, 1, 1))
+        self.deviation.copy_(images.std(dim=(0, 2, 3)).view(-1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.deviation
+
+
+class Perceptron(Network):
+    """Linear layers with an activation, and dropout where it is asked for."""
+
+    def __init__(self, shape: Dense, pixels: int, classes: int) -> None:
+        super().__init__()
+        self.standardise = Standardise(1) if shape.standardise else None
+        layers: list[nn.Module] = []
+        width = pixels
+        for k, hidden in enumerate(shape.hidden):
+            layers += [nn.Linear(width, hidden), ACTIVATIONS[shape.activation]()]
+            if shape.dropout and shape.dropout[k]:
+                layers.append(nn.Dropout(shape.dropout[k]))
+            width = hidden
+        self.layers = nn.Sequential(*layers, nn.Linear(width, classes))
+
+    def prepare(self, images: Tensor) -> None:
+        if self.standardise is not None:
+            self.standardise.measure(images)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.standardise is not None:
+            x = self.standardise(x)
+        logits: Tensor = self.layers(x.flatten(1))
+        return logits
+
+
+class AirbenchNet(Network):
+    """Whitening, groups, the maximum over what is left of the map, a linear head."""
+
+    def __init__(self, shape: Airbench, channels: int, classes: int) -> None:
+        super().__init__()
+        self.standardise = Standardise(channels)
+        filters = 2 * channels * 4  # each principal direction of 2x2 patches, and its opposite
+        self.whiten = nn.Conv2d(channels, filters, 2)
+        self.whiten.weight.requires_grad = False
+        widths = (filters, *shape.widths)
+        self.groups = nn.Sequential(
+            *(Group(inner, outer, shape.depth) for inner, outer in pairwise(widths))
+        )
+        self.head = nn.Linear(widths[-1], classes)
+
+    def prepare(self, images: Tensor) -> None:
+        """Standardisation, and filters that make 2x2 patches uncorrelated with variance 1."""
+        self.standardise.measure(images)
+        patches = F.unfold(self.standardise(images), 2).transpose(1, 2).flatten(0, 1)
+        patches = patches - patches.mean(dim=0)
+        covariance = patches.T @ patches / len(patches)
+        # In double precision: eigenvectors of a nearly singular matrix are sensitive.
+        values, vectors = torch.linalg.eigh(covariance.double())
+        scaled = (
+            (vectors / (values + 5e-4).sqrt()).T.float().reshape(-1, *self.whiten.weight.shape[1:])
+        )
+        self.whiten.weight.copy_(torch.cat([scaled, -scaled]))
+        assert self.whiten.bias is not None
+        self.whiten.bias.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.groups(F.gelu(self.whiten(self.standardise(x))))
+        logits: Tensor = self.head(x.amax(dim=(2, 3)))
+        return logits
+
+
+class Group(nn.Module):
+    """Convolutions 3x3 with batch normalisation and GELU, the first halving the map."""
+
+    def __init__(self, inner: int, outer: int, depth: int) -> None:
+        super().__init__()
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(inner if k == 0 else outer, outer, 3, padding=1, bias=False)
+            for k in range(depth)
+        )
+        self.norms = nn.ModuleList(Shift(outer) for _ in range(depth))
+        for convolution in self.convolutions:
+            assert isinstance(convolution, nn.Conv2d)
+            # As many filters as there are input channels start as the identity.
+            nn.init.dirac_(convolution.weight[:inner].data)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, *others = zip(self.convolutions, self.norms, strict=True)
+        x = first[0](x)
+        # A norm here is increasing, so either order gives the same. Pooling first is less work in
+        # training; the norm beside its convolution can be fused with it in serving.
+        x = first[1](F.max_pool2d(x, 2)) if self.training else F.max_pool2d(first[1](x), 2)
+        x = F.gelu(x)
+        for k, (convolution, norm) in enumerate(others):
+            y = norm(convolution(x))
+            x = F.gelu(y + x if k == 1 else y)  # a third convolution has a shortcut
+        return x
+
+
+class Shift(nn.BatchNorm2d):
+    """Batch normalisation whose scale stays 1 and is not learnt."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.weight.requires_grad = False
+
+
+def parameters(net: nn.Module) -> int:
+    """How many numbers the network holds, learnt or set by `prepare`."""
+    return sum(parameter.numel() for parameter in net.parameters())
+
+
+def multiply_accumulates(net: nn.Module, image: Tensor) -> int:
+    """Multiply-accumulates of the linear and convolution layers for one image float[1, C, H, W]."""
+    total = 0
+
+    def count(layer: nn.Module, _: object, output: Tensor) -> None:
+        nonlocal total
+        weight = layer.weight
+        assert isinstance(weight, Tensor)
+        # Each output number of a layer costs one product for each weight of its filter.
+        total += output[0].numel() * weight[0].numel()
+
+    layers = [layer for layer in net.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+    hooks = [layer.register_forward_hook(count) for layer in layers]
+    try:
+        with torch.no_grad():
+            net.eval()(image)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return total

@@ -1,0 +1,152 @@
+"""What a recipe is: a frozen value, complete, and checked when it is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args, get_type_hints
+
+from training.data import Strategy
+from training.datasets import DATASETS
+
+Activation = Literal["relu", "gelu", "sigmoid"]
+Optimizer = Literal["sgd", "nesterov", "adam", "muon"]
+Schedule = Literal["constant", "one-cycle"]
+Loss = Literal["cross-entropy", "mse"]
+Precision = Literal["bf16", "fp32"]
+Flip = Literal["none", "random", "alternating"]
+
+
+class BadRecipe(ValueError):
+    """A recipe that cannot work; the message names it, the field and what was expected."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dense:
+    """A multi-layer perceptron on the flattened pixels."""
+
+    hidden: tuple[int, ...]  # width of each hidden layer
+    activation: Activation = "relu"
+    dropout: tuple[float, ...] = ()  # after each hidden layer; () for none
+    standardise: bool = False  # subtract the training mean, divide by the deviation, inside
+
+
+@dataclass(frozen=True, kw_only=True)
+class Airbench:
+    """A whitening 2x2 convolution, groups of two 3x3 ones that halve the map, a linear head.
+
+    The shape of Keller Jordan's airbench nets (https://github.com/KellerJordan/cifar10-airbench).
+    """
+
+    widths: tuple[int, ...]  # channels of each group
+    depth: int = 2  # convolutions in a group
+
+
+Net = Dense | Airbench
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augment:
+    """How a batch of training images is varied. Lengths in pixels, angles in degrees."""
+
+    flip: Flip = "none"  # left to right; alternating: each image is flipped every other epoch
+    shift: int = 0  # up to so far, each way
+    cutout: int = 0  # side of a square that is blanked
+    rotate: float = 0.0  # up to so far, each way
+    scale: float = 0.0  # share by which width and height vary, each for itself
+    shear: float = 0.0
+    jitter: float = 0.0  # share by which brightness and contrast vary
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that decides what a training run produces."""
+
+    name: str  # of the recipe and of the model it makes
+    summary: str
+    dataset: str  # a key of training.datasets.DATASETS
+    net: Net
+    epochs: int
+    batch_size: int  # images per step
+    peak_lr: float  # top of the schedule, at this batch size
+    min_accuracy: float  # of the test images, 0..1: publishing refuses below it
+    optimizer: Optimizer = "nesterov"
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    schedule: Schedule = "one-cycle"
+    warmup: float = 0.2  # share of the steps in which one-cycle climbs
+    loss: Loss = "cross-entropy"
+    label_smoothing: float = 0.0
+    ema: float = 0.0  # decay per step of the averaged weights; 0: the last weights are kept
+    patience: int = 0  # epochs without a better validation accuracy before stopping; 0: never
+    augment: Augment = field(default_factory=Augment)
+    split: Strategy = "standard"
+    precision: Precision = "bf16"  # of matrix products, where the device has it
+    seed: int = 0
+    uncertain_rate: float = 0.01  # share of validation images to call uncertain
+    alien_rate: float = 0.01  # share of validation images to call alien
+    teacher: str = ""  # a published model whose answers are learnt beside the labels
+    reported: float | None = None  # accuracy of the experiment that the recipe reproduces
+
+    def __post_init__(self) -> None:
+        """Raises BadRecipe."""
+        self._require(self.dataset in DATASETS, "dataset", f"one of {', '.join(DATASETS)}")
+        for name, hint in get_type_hints(Recipe).items():
+            if choices := get_args(hint):
+                value = getattr(self, name)
+                if isinstance(choices[0], str):
+                    self._require(value in choices, name, f"one of {', '.join(choices)}")
+        for name in ("epochs", "batch_size"):
+            value = getattr(self, name)
+            self._require(isinstance(value, int) and value >= 1, name, "a whole number from 1")
+        for name in ("peak_lr",):
+            self._require(0 < getattr(self, name) < float("inf"), name, "a number above 0")
+        for name in ("momentum", "warmup", "label_smoothing", "ema"):
+            self._require(0 <= getattr(self, name) < 1, name, "a number from 0 to below 1")
+        for name in ("min_accuracy", "uncertain_rate", "alien_rate"):
+            self._require(0 <= getattr(self, name) <= 1, name, "a share from 0 to 1")
+        self._require(self.weight_decay >= 0, "weight_decay", "a number from 0")
+        self._require(self.patience >= 0, "patience", "a whole number from 0")
+        if self.split in ("refit", "author"):
+            self._require(not self.patience, "patience", f"0: {self.split} leaves none to validate")
+        if self.loss == "mse":
+            self._require(not self.label_smoothing, "label_smoothing", "0 with the loss mse")
+        self._check_net()
+
+    def _check_net(self) -> None:
+        side = DATASETS[self.dataset].shape[0]
+        if isinstance(self.net, Dense):
+            self._require(all(w >= 1 for w in self.net.hidden), "net.hidden", "widths from 1")
+            self._require(
+                len(self.net.dropout) in (0, len(self.net.hidden)),
+                "net.dropout",
+                "one share for each hidden layer, or none",
+            )
+        else:
+            self._require(bool(self.net.widths), "net.widths", "at least one group")
+            self._require(self.net.depth in (2, 3), "net.depth", "2 or 3")
+            side -= 1
+            for group in range(len(self.net.widths)):
+                if side < 2:
+                    raise BadRecipe(
+                        f"recipe {self.name}: group {group} would halve a map of {side} x {side}; "
+                        "use fewer groups"
+                    )
+                side //= 2
+
+    def _require(self, good: bool, name: str, expected: str) -> None:
+        if not good:
+            value: Any = self
+            for part in name.split("."):
+                value = getattr(value, part)
+            raise BadRecipe(f"recipe {self.name}: {name} is {value!r}, expected {expected}")
+
+
+def settings(value: object) -> dict[str, Any]:
+    """A recipe's fields as JSON-able values, a nested one with its type's name."""
+    record: dict[str, Any] = {}
+    for entry in fields(value):  # type: ignore[arg-type]
+        inner = getattr(value, entry.name)
+        if hasattr(inner, "__dataclass_fields__"):
+            inner = {"type": type(inner).__name__, **settings(inner)}
+        record[entry.name] = inner
+    return record

@@ -1,0 +1,205 @@
+"""From a recipe's name to a published version: data, fit, calibrate, export, measure, publish."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from artifacts.manifest import MODEL_FILE, Manifest
+from artifacts.store import NotFound, Store
+from training import export
+from training.calibrate import Calibration, calibrate
+from training.data import Parts, load, load_test
+from training.datasets import DATASETS, Dataset
+from training.fit import Device, Run, fit, logits_of
+from training.nets import Network, build
+from training.recipe import Recipe, settings
+from training.recipes import recipe_named
+
+RESULT = "result.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Where a run finds and leaves things; nothing here decides what it produces."""
+
+    data: Path | None = None
+    out: Path
+    device: Device = "auto"
+    resume: bool = False
+    init_from: str = ""  # MODEL or MODEL@VERSION
+
+
+def train(recipe: Recipe, options: Options, store: Store) -> Manifest:
+    """Run a recipe from beginning to end; the version is published and made live in `store`.
+
+    Raises BadData, BadCheckpoint, ExportFailed, NotFound, ReadOnly.
+    """
+    start = time.perf_counter()
+    dataset = DATASETS[recipe.dataset]
+    initial = published_weights(store, options.init_from) if options.init_from else None
+    teacher = teacher_of(recipe, store) if recipe.teacher else None
+    parts = load(dataset, options.data, recipe.split)
+    run = fit(
+        recipe,
+        parts,
+        options.out,
+        device=options.device,
+        resume=options.resume,
+        initial=initial,
+        teacher=teacher,
+        report=progress(),
+    )
+    calibration = calibration_of(recipe, run, parts, options, teacher)
+    if recipe.split != "standard":
+        parts = load(dataset, options.data)
+    draft = export.draft(
+        run.average,
+        recipe,
+        dataset,
+        calibration,
+        parts.validation,
+        provenance(recipe, dataset, parts.split_sha256, time.perf_counter() - start, options),
+    )
+    manifest = export.publish(draft, recipe, load_test(dataset, options.data), store)
+    store.activate(manifest.name, manifest.version)
+    record = {"model": manifest.name, "version": manifest.version, "test": manifest.test}
+    (options.out / RESULT).write_text(json.dumps(record, indent=1) + "\n")
+    return manifest
+
+
+def calibration_of(
+    recipe: Recipe, run: Run, parts: Parts, options: Options, teacher: Network | None
+) -> Calibration:
+    """Temperature and thresholds, always from images the measured network was not trained on.
+
+    standard and author-80: calibration and validation part, each for its purpose. refit: the
+    calibration part for both. author trains on every image, so a second network of the same
+    recipe, trained on the standard split, stands in for it.
+    """
+    net, validation, calibration = run.average, parts.validation, parts.calibration
+    if recipe.split == "author":
+        parts = load(DATASETS[recipe.dataset], options.data, "standard")
+        net = fit(
+            recipe,
+            parts,
+            options.out / "validation",
+            device=options.device,
+            resume=options.resume and (options.out / "validation").exists(),
+            teacher=teacher,
+            report=progress(),
+        ).average
+        validation, calibration = parts.validation, parts.calibration
+    elif recipe.split == "refit":
+        validation = calibration
+    return calibrate(
+        calibration=(logits_of(net, calibration), calibration.labels),
+        validation=(logits_of(net, validation), validation.labels),
+        pixels=validation.pixels,
+        uncertain_rate=recipe.uncertain_rate,
+        alien_rate=recipe.alien_rate,
+    )
+
+
+def published_weights(store: Store, name: str) -> dict[str, Tensor]:
+    """The weights of `MODEL` (its live version) or `MODEL@VERSION`. Raises NotFound."""
+    model, _, version = name.partition("@")
+    if not version:
+        model, version = store.resolve(model)
+    return export.weights((store.folder(model, version) / MODEL_FILE).read_bytes())
+
+
+def teacher_of(recipe: Recipe, store: Store) -> Network:
+    """The network of a published model, in evaluation mode. Raises NotFound."""
+    try:
+        weights = published_weights(store, recipe.teacher)
+    except NotFound as error:
+        raise NotFound(
+            f"{recipe.name} learns from {recipe.teacher}, which is not published; "
+            f"`vitrine-train run {recipe.teacher}` first"
+        ) from error
+    net = build(recipe_named(recipe.teacher))
+    net.load(weights)
+    return net.eval()
+
+
+def provenance(
+    recipe: Recipe, dataset: Dataset, split_sha256: str, duration_s: float, options: Options
+) -> dict[str, Any]:
+    """Where a version came from: enough to make it again."""
+    return {
+        "recipe": recipe.name,
+        "settings": json.loads(json.dumps(settings(recipe))),
+        "seed": recipe.seed,
+        "init_from": options.init_from,
+        "commit": commit(),
+        "libraries": {name: installed(name) for name in ("numpy", "onnx", "onnxscript", "torch")},
+        "python": platform.python_version(),
+        "dataset": dataset.name,
+        "data_licence": dataset.licence,
+        "data_sha256": dataset.sha256,
+        "split": recipe.split,
+        "split_sha256": split_sha256,
+        "duration_s": round(duration_s, 1),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, "
+        f"{torch.cuda.get_device_name() if torch.cuda.is_available() else 'no GPU'}",
+    }
+
+
+def commit() -> str:
+    """The checkout's commit, marked when sources differ from it; empty outside a checkout."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, check=True)  # noqa: S603
+        changed = subprocess.run(  # noqa: S603
+            [*git, "status", "--porcelain", "--", "."], capture_output=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return head.stdout.decode().strip() + ("-modified" if changed.stdout else "")
+
+
+def run_folder(root: Path, name: str) -> Path:
+    """A new folder for a run, named by recipe and time."""
+    return root / f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+
+
+def latest(root: Path, name: str) -> Path | None:
+    """The youngest run of a recipe: the one that --resume continues."""
+    found = [p for p in root.glob(f"{name}-*") if p.name.removeprefix(f"{name}-")[:8].isdigit()]
+    return max(found, default=None)
+
+
+def progress() -> Any:
+    """A reporter for `fit`: a bar for each epoch on a terminal, else a line for each."""
+    bar: tqdm[Any] | None = None
+
+    def report(run: Run, share: float) -> None:
+        nonlocal bar
+        epoch = len(run.history) + 1
+        if sys.stderr.isatty():
+            if bar is None:
+                bar = tqdm(total=100, desc=f"epoch {epoch}/{run.recipe.epochs}", file=sys.stderr)
+            bar.update(round(share * 100) - bar.n)
+            if share >= 1:
+                bar.close()
+                bar = None
+        elif share == 1 and run.history:
+            line = run.history[-1]
+            shown = ", ".join(f"{key} {line[key]:.4g}" for key in line if key != "epoch")
+            print(f"epoch {epoch - 1}/{run.recipe.epochs}: {shown}", file=sys.stderr)
+
+    return report
