@@ -30,6 +30,7 @@ from service.http import (
     Send,
     respond,
 )
+from service.page import Page
 from service.process import Process
 
 log = logging.getLogger("vitrine.access")
@@ -70,6 +71,9 @@ class Dispatch:
             "/v1/models": Route("v1", {"GET": v1.models}),
             "/v1/feedback": Route("feedback", {"POST": process.feedback.post}),
         }
+        page = Page()
+        self._exact["/"] = Route("page", {"GET": page.index})
+        self._page = Route("page", {"GET": page.file})
         self._classify = Route("v1", {"POST": v1.classify})
         self._model = Route("v1", {"GET": v1.model})
         self._accuracy = Route("feedback", {"GET": process.feedback.accuracy})
@@ -96,9 +100,10 @@ class Dispatch:
             try:
                 route, argument = self._route(scope["path"])
                 surface = route.surface
-                handler = route.methods.get(scope["method"])
+                method = scope["method"]
+                handler = route.methods.get("GET" if method == "HEAD" else method)
                 if handler is None:
-                    response = self._other_method(scope["method"], route)
+                    response = self._other_method(method, route)
                 elif argument is None:
                     response = await handler(request)
                 else:
@@ -139,6 +144,8 @@ class Dispatch:
             return self._model, path[11:]
         if path.startswith("/v1/models/") and path.endswith("/accuracy"):
             return self._accuracy, path[11:-9]
+        if path.startswith("/ui/"):
+            return self._page, path[4:]
         raise Problem(404, "there is nothing at this path; see /docs")
 
     def _other_method(self, method: str, route: Route) -> Response:

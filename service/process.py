@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from artifacts.store import Store
 from service import metrics
+from service.classifier import Classifier
 from service.clerk import Clerk
 from service.database import BadLedger, file_url
 from service.feedback import Feedback, Versions
@@ -25,7 +26,7 @@ from service.models import Models
 from service.receipts import Signer, load_keys
 from service.settings import Settings
 from service.totals import Totals
-from service.v1 import V1, Classifier
+from service.v1 import V1
 
 log = logging.getLogger("vitrine")
 
