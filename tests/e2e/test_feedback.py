@@ -98,7 +98,6 @@ def test_totals_are_exact_though_a_worker_is_killed(server: Server) -> None:
         assert low < found["all"]["accuracy"] == correct / labelled < high
         matrix = [[expected[source, true, said] for said in NAMES] for true in NAMES]
         assert found["all"]["confusion"] == matrix
-    server.wait_for(2)
 
 
 def test_a_label_is_answered_alike_twice_and_a_contradiction_is_a_conflict(server: Server) -> None:
