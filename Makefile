@@ -1,0 +1,56 @@
+PYTHON ?= python3.11
+VENV ?= .venv
+PORT ?= 3000
+EXTRA ?= cpu
+IMAGE ?= vitrine
+URL ?= http://127.0.0.1:3000
+PIP = $(VENV)/bin/pip install --quiet --constraint requirements/constraints.txt
+EVERYTHING = .[$(EXTRA),dev,train,postgres,score,ray]
+LOCK = uv pip compile pyproject.toml requirements/build.in --python-version 3.11 --no-header --upgrade
+
+.DEFAULT_GOAL := help
+.PHONY: help serve doctor test check format lock image bento clean
+
+help:  ## what there is to make
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+serve: $(VENV)/.serve  ## create .venv, install, serve the committed models on PORT (3000)
+	$(VENV)/bin/vitrine serve --port $(PORT)
+
+doctor: $(VENV)/.serve  ## say what this machine, these settings and these models are good for
+	$(VENV)/bin/vitrine doctor
+
+test: $(VENV)/.everything  ## create .venv with every extra, run all tests with coverage
+	$(VENV)/bin/pytest --cov
+
+check: $(VENV)/.everything  ## lint, format and types
+	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
+
+format: $(VENV)/.everything  ## mend what ruff can mend
+	$(VENV)/bin/ruff check --fix . ; $(VENV)/bin/ruff format .
+
+image:  ## build the container image (EXTRA=gpu for CUDA)
+	docker build --build-arg EXTRA=$(EXTRA) --tag $(IMAGE) .
+
+bento: $(VENV)/.serve  ## build a Bento from bentofile.yaml
+	$(VENV)/bin/bentoml build
+
+lock:  ## write requirements/ anew from pyproject.toml (needs uv)
+	$(LOCK) --extra cpu --extra postgres --generate-hashes -o requirements/image-cpu.txt
+	$(LOCK) --extra gpu --extra postgres --generate-hashes -o requirements/image-gpu.txt
+	$(LOCK) --extra cpu --extra dev --extra train --extra postgres --extra score --extra ray --no-annotate \
+	  --constraint requirements/torch.txt -o requirements/constraints.txt
+
+clean:  ## remove the environment and everything built or cached
+	rm -rf $(VENV) build dist *.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.serve: pyproject.toml requirements/constraints.txt | $(VENV)/bin/python
+	test -e $(VENV)/.everything || $(PIP) --editable '.[$(EXTRA)]'
+	@touch $@
+
+$(VENV)/.everything: pyproject.toml requirements/constraints.txt | $(VENV)/bin/python
+	$(PIP) --editable '$(EVERYTHING)'
+	@touch $@ $(VENV)/.serve
