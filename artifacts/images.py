@@ -20,6 +20,8 @@ from PIL import (
 )
 from PIL.ImageFile import ImageFile
 
+from artifacts.png import plain_grey
+
 # Pillow warns about odd metadata and large sizes. The first does not matter here, the second is
 # checked against our own limit; and each distinct warning is remembered for ever by `warnings`,
 # which would let a client grow the process.
@@ -64,6 +66,9 @@ def decode(data: bytes, limits: Limits = Limits()) -> NDArray[np.uint8]:
     read-only. Raises BadImage when the bytes are no image, are truncated, or exceed
     `limits.max_pixels`.
     """
+    plain = plain_grey(data)
+    if plain is not None and plain.size <= limits.max_pixels:
+        return plain
     name, image = _open(data)
     width, height = image.size
     if width * height > limits.max_pixels:
