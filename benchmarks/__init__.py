@@ -1,1 +1,1 @@
-"""Side-by-side measurements of the service and its peers, each one command; see docs/performance.md."""
+"""Measurements of the service beside its peers, each one command; see docs/performance.md."""

@@ -97,17 +97,17 @@ def _binary(rows: int) -> Callable[[Images], list[tuple[str, bytes]]]:
     return bodies
 
 
-def read_list(headers: dict[str, str], body: bytes) -> NDArray[np.float32]:
+def read_list(_: dict[str, str], body: bytes) -> NDArray[np.float32]:
     """A bare JSON list of probabilities."""
     return np.array(orjson.loads(body), np.float32).reshape(1, -1)
 
 
-def read_probabilities(headers: dict[str, str], body: bytes) -> NDArray[np.float32]:
+def read_probabilities(_: dict[str, str], body: bytes) -> NDArray[np.float32]:
     """A JSON object with `probabilities`."""
     return np.array(orjson.loads(body)["probabilities"], np.float32).reshape(1, -1)
 
 
-def read_v1(headers: dict[str, str], body: bytes) -> NDArray[np.float32]:
+def read_v1(_: dict[str, str], body: bytes) -> NDArray[np.float32]:
     """Our own surface: the index it settled on."""
     predictions = orjson.loads(body)["predictions"]
     return np.array([[one["index"]] for one in predictions], np.float32)
@@ -128,10 +128,10 @@ _OCTETS = "Content-Type: application/octet-stream"
 _JSON = "Content-Type: application/json"
 
 
-def png(path: str, read: Reader) -> Form:
+def png(path: str, read: Reader, name: str = "PNG") -> Form:
     """The image file as the whole body."""
     return Form(
-        name="PNG",
+        name=name,
         rows=1,
         path=path,
         headers=("Content-Type: image/png",),

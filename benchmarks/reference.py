@@ -103,25 +103,13 @@ def publish(state: Path, model: bytes, images: NDArray[np.uint8]) -> None:
         quantiles={"0.90": 1.0, "0.95": 1.0, "0.99": 1.0},
         references={
             "classes": [0.1] * CLASSES,
-            "confidence": {"edges": [0.0, 0.5, 1.0], "shares": [0.5, 0.5]},
-            "ink": {"edges": [0.0, 0.5, 1.0], "shares": [0.5, 0.5]},
+            "confidence": {"edges": [0.5], "shares": [0.5, 0.5]},
+            "ink": {"edges": [0.5], "shares": [0.5, 0.5]},
         },
         created="2026-01-01T00:00:00Z",
         parameters=PARAMETERS,
         macs=MACS,
-        test={
-            "count": 0,
-            "correct": 0,
-            "accuracy": 0.0,
-            "interval": [0.0, 1.0],
-            "ece": 0.0,
-            "nll": 0.0,
-            "classes": [
-                {"label": label, "precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0}
-                for label in "0123456789"
-            ],
-            "confusion": [[0] * CLASSES for _ in range(CLASSES)],
-        },
+        test={},
         provenance={"recipe": "untrained reference network", "seed": SEED},
         notes="For measuring speed only: it was never trained.",
     )

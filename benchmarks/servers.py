@@ -22,11 +22,13 @@ import psutil
 
 from benchmarks import forms, reference
 from benchmarks.forms import Form
+from benchmarks.images import load as load_images
 
 HERE = Path(__file__).parent
 CACHE = Path(os.environ.get("VITRINE_BENCH", HERE.parent / ".bench"))
 PEERS = HERE / "peers"
 START_LIMIT_S = 90.0
+OURS = "Vitrine"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +38,6 @@ class Place:
     port: int
     folder: Path
     model: Path
-    images: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +49,8 @@ class Server:
     command: Callable[[Place], list[str]]
     forms: tuple[Form, ...]
     ready: str = "/readyz"
-    environ: Callable[[Place], dict[str, str]] = field(default=lambda place: {})
-    prepare: Callable[[Place], None] = field(default=lambda place: None)
+    environ: Callable[[Place], dict[str, str]] = field(default=lambda _: {})
+    prepare: Callable[[Place], None] = field(default=lambda _: None)
 
     def installed(self) -> bool:
         """Whether `python -m benchmarks.setup` has made this server's environment."""
@@ -94,10 +95,12 @@ class Running:
         url = f"http://127.0.0.1:{self.place.port}{self.server.ready}"
         limit = time.monotonic() + START_LIMIT_S
         while time.monotonic() < limit and self.process.poll() is None:
-            with suppress(urllib.error.URLError, ConnectionError, TimeoutError):
-                with urllib.request.urlopen(url, timeout=2) as answer:
-                    if answer.status == 200:
-                        return
+            with (
+                suppress(urllib.error.URLError, ConnectionError, TimeoutError),
+                urllib.request.urlopen(url, timeout=2) as answer,
+            ):
+                if answer.status == 200:
+                    return
             time.sleep(0.1)
         tail = (self.place.folder / "log.txt").read_text(errors="replace")[-3000:]
         self.stop()
@@ -109,6 +112,15 @@ class Running:
             parent = psutil.Process(self.process.pid)
             return [parent, *parent.children(recursive=True)]
         return []
+
+    def cpu_s(self) -> float:
+        """The processor time that all its processes have had since they started."""
+        total = 0.0
+        for process in self.processes():
+            with suppress(psutil.NoSuchProcess):
+                times = process.cpu_times()
+                total += times.user + times.system
+        return total
 
     def pause(self) -> None:
         """Stop all its processes, so that it costs the others nothing."""
@@ -138,6 +150,24 @@ class Running:
                 process.send_signal(number)
 
 
+def _ours_prepare(place: Place) -> None:
+    images = load_images(64)
+    reference.publish(place.folder / "state", place.model.read_bytes(), images.pixels)
+
+
+def _ours(place: Place) -> list[str]:
+    return [sys.executable, "-m", "service.cli", "serve", "--port", str(place.port)]
+
+
+def _ours_environ(place: Place) -> dict[str, str]:
+    provider = os.environ.get("BENCH_EXECUTION_PROVIDER", "cpu")
+    return {
+        "VITRINE_STATE": str(place.folder / "state"),
+        "VITRINE_WORKERS": "1",
+        "VITRINE_EXECUTION_PROVIDER": provider,
+    }
+
+
 def _python(environment: str) -> str:
     return str(CACHE / environment / "bin" / "python")
 
@@ -163,7 +193,7 @@ def _mlserver_prepare(place: Place) -> None:
         f'{{"host": "127.0.0.1", "http_port": {place.port}, "grpc_port": {free_port()}, '
         f'"metrics_port": {free_port()}, "debug": false, "parallel_workers": 0}}'
     )
-    wait = os.environ.get("BENCH_MLSERVER_WAIT_S", "0.005")
+    wait = os.environ.get("BENCH_MLSERVER_WAIT_S", "0.001")
     (place.folder / "model-settings.json").write_text(
         f'{{"name": "{reference.NAME}", "implementation": "mlserver_runtime.Reference", '
         f'"max_batch_size": 64, "max_batch_time": {wait}}}'
@@ -215,11 +245,13 @@ def _triton(place: Place) -> list[str]:
     ]
 
 
-def _triton_environ(place: Place) -> dict[str, str]:
+def _triton_environ(_: Place) -> dict[str, str]:
     site = _triton_files().parents[1]
     libraries = [site / "nvidia_pytriton.libs", Path(str(sysconfig.get_config_var("LIBDIR")))]
+    # The stub embeds Python, ignores PYTHONPATH and finds its packages through PATH; it needs the
+    # NumPy 1 of its environment: with NumPy 2 it reads and answers empty tensors.
     return {
-        "BENCH_SITE": str(site),
+        "PATH": f"{CACHE / 'triton' / 'bin'}:{os.environ['PATH']}",
         "LD_LIBRARY_PATH": ":".join(str(one) for one in libraries),
     }
 
@@ -231,6 +263,18 @@ _V2 = (
 )
 
 SERVERS = (
+    Server(
+        name=OURS,
+        environment=None,
+        command=_ours,
+        environ=_ours_environ,
+        prepare=_ours_prepare,
+        forms=(
+            forms.png(f"/v1/classify/{reference.NAME}?preprocess=raw", forms.read_v1),
+            forms.png(f"/v1/classify/{reference.NAME}", forms.read_v1, name="PNG, placed"),
+            *_V2,
+        ),
+    ),
     Server(
         name="BentoML",
         environment="bentoml",
@@ -262,7 +306,7 @@ SERVERS = (
     Server(
         name="MLServer",
         environment="mlserver",
-        command=lambda place: [_python("mlserver"), "-m", "mlserver.cli.main", "start", "."],
+        command=lambda _: [_python("mlserver"), "-m", "mlserver.cli.main", "start", "."],
         prepare=_mlserver_prepare,
         ready="/v2/health/ready",
         forms=_V2[:1],

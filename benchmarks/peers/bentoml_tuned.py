@@ -53,6 +53,7 @@ BATCHER: list[Batcher] = []
 
 async def classify(scope: dict[str, Any], receive: Any, send: Any) -> None:
     """PNG bytes in, probabilities out."""
+    assert scope["type"] == "http"
     body, more = b"", True
     while more:
         message = await receive()

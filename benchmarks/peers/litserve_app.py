@@ -38,7 +38,7 @@ class Reference(litserve.LitAPI):
 
 if __name__ == "__main__":
     api = Reference(
-        max_batch_size=64, batch_timeout=float(os.environ.get("BENCH_LITSERVE_WAIT_S", "0.002"))
+        max_batch_size=64, batch_timeout=float(os.environ.get("BENCH_LITSERVE_WAIT_S", "0.005"))
     )
     server = litserve.LitServer(
         api,

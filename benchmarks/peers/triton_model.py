@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import Any
-
-sys.path.append(os.environ["BENCH_SITE"])  # the stub that embeds Python ignores PYTHONPATH
 
 import numpy as np
 import onnxruntime
