@@ -49,11 +49,14 @@ class Prometheus:
             raise ValueError(f"{expression} has {len(found)} series, expected one")
         return next(iter(found.values()), None)
 
-    def series(
-        self, expression: str, start: float, step_s: float = 1.0
-    ) -> list[tuple[float, float]]:
+    def series(self, expression: str, start: float) -> list[tuple[float, float]]:
         """(Unix seconds, value) since `start` of an expression that has one series, or none."""
-        parameters = {"query": expression, "start": start, "end": time.time(), "step": step_s}
+        parameters: dict[str, str | float] = {
+            "query": expression,
+            "start": start,
+            "end": time.time(),
+            "step": 1,
+        }
         answer = httpx.get(f"{self.url}/api/v1/query_range", params=parameters)
         results = answer.json()["data"]["result"]
         if not results:
