@@ -26,8 +26,9 @@ def test_the_configuration_and_its_rules_are_valid() -> None:
     )
 
 
-def test_the_rules_and_alerts_do_what_they_say() -> None:
-    promtool("test", "rules", Path(__file__).with_name("rules.yml"))
+@pytest.mark.parametrize("name", ["rules.yml", "rules_of_days.yml"])
+def test_the_rules_and_alerts_do_what_they_say(name: str) -> None:
+    promtool("test", "rules", Path(__file__).with_name(name))
 
 
 @pytest.mark.parametrize("path", RULES, ids=lambda path: path.name)
