@@ -119,7 +119,9 @@ def _serve(arguments: argparse.Namespace, settings: Settings) -> int:
         except NoProvider as error:
             print(f"vitrine: {error}", file=sys.stderr)
             return 1
-    environ.setdefault("BENTOML_HOME", str(_bentoml_home(settings, arguments.port)))
+    home = environ.setdefault("BENTOML_HOME", str(_bentoml_home(settings, arguments.port)))
+    if _temporary_folder() is None:
+        environ["TMPDIR"] = home
     environ.setdefault("BENTOML_DO_NOT_TRACK", "true")
     program = Path(sys.executable).with_name("bentoml")
     if not program.exists():
@@ -144,7 +146,19 @@ def _bentoml_home(settings: Settings, port: int) -> Path:
                 return home.resolve()
         except OSError:
             pass  # the service says so itself, and goes on without
-    return Path(tempfile.mkdtemp(prefix=f"vitrine-bentoml-{port}-"))
+    # A container whose root is read-only may have no /tmp; /dev/shm is memory, and is always there.
+    memory = Path("/dev/shm")  # noqa: S108
+    place = _temporary_folder() or (memory if os.access(memory, os.W_OK) else None)
+    if place is None:
+        raise ReadOnly("no folder can be written; mount one at /state, or a tmpfs at /tmp")
+    return Path(tempfile.mkdtemp(prefix=f"vitrine-bentoml-{port}-", dir=place))
+
+
+def _temporary_folder() -> Path | None:
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError:
+        return None
 
 
 def _list_models(arguments: argparse.Namespace, settings: Settings) -> int:
