@@ -10,7 +10,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -30,25 +29,16 @@ from service.http import (
     Send,
     respond,
 )
-from service.page import Page
 from service.process import Process
+from service.routes import Route, Routes
 
 log = logging.getLogger("vitrine.access")
 errors = logging.getLogger("vitrine.dispatch")
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
-Handler = Callable[..., Awaitable[Response]]
 
 # BentoML's own: its typed endpoint and the schema its client reads.
 BENTO_PATHS = frozenset({"/classify", "/schema.json"})
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """What answers a path: one handler for each method; `surface` names it in metrics."""
-
-    surface: str
-    methods: dict[str, Handler]
 
 
 class Dispatch:
@@ -62,21 +52,15 @@ class Dispatch:
         self._bodies = process.bodies
         self._access_log = settings.access_log
         self._origins = {origin.encode("latin-1") for origin in settings.cors_origins}
-        v1 = process.v1
-        self._exact: dict[str, Route] = {
-            "/livez": Route("health", {"GET": self._alive}),
-            "/readyz": Route("health", {"GET": self._ready}),
-            "/healthz": Route("health", {"GET": self._ready}),
-            "/metrics": Route("metrics", {"GET": self._metrics}),
-            "/v1/models": Route("v1", {"GET": v1.models}),
-            "/v1/feedback": Route("feedback", {"POST": process.feedback.post}),
-        }
-        page = Page()
-        self._exact["/"] = Route("page", {"GET": page.index})
-        self._page = Route("page", {"GET": page.file})
-        self._classify = Route("v1", {"POST": v1.classify})
-        self._model = Route("v1", {"GET": v1.model})
-        self._accuracy = Route("feedback", {"GET": process.feedback.accuracy})
+        self._routes = Routes(
+            process,
+            {
+                "/livez": Route("health", {"GET": self._alive}),
+                "/readyz": Route("health", {"GET": self._ready}),
+                "/healthz": Route("health", {"GET": self._ready}),
+                "/metrics": Route("metrics", {"GET": self._metrics}),
+            },
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
@@ -98,16 +82,19 @@ class Dispatch:
         request = Request(scope, receive, self._bodies, started)
         try:
             try:
-                route, argument = self._route(scope["path"])
+                route, argument = self._routes.find(scope["path"])
                 surface = route.surface
                 method = scope["method"]
                 handler = route.methods.get("GET" if method == "HEAD" else method)
                 if handler is None:
                     response = self._other_method(method, route)
-                elif argument is None:
-                    response = await handler(request)
                 else:
-                    response = await handler(request, argument)
+                    if route.guard is not None:
+                        route.guard(request.headers)
+                    if argument is None:
+                        response = await handler(request)
+                    else:
+                        response = await handler(request, argument)
             except Problem as problem:
                 response = self._problem(problem, surface, request.model)
             except Disconnected:
@@ -132,21 +119,6 @@ class Dispatch:
         finally:
             requests.in_flight -= 1
             self._bodies.release(scope)
-
-    def _route(self, path: str) -> tuple[Route, str | None]:
-        """Raises Problem 404; the path itself is repeated nowhere."""
-        if path.startswith("/v1/classify/"):
-            return self._classify, path[13:]
-        route = self._exact.get(path)
-        if route is not None:
-            return route, None
-        if path.startswith("/v1/models/") and "/" not in path[11:]:
-            return self._model, path[11:]
-        if path.startswith("/v1/models/") and path.endswith("/accuracy"):
-            return self._accuracy, path[11:-9]
-        if path.startswith("/ui/"):
-            return self._page, path[4:]
-        raise Problem(404, "there is nothing at this path; see /docs")
 
     def _other_method(self, method: str, route: Route) -> Response:
         allowed = sorted({*route.methods, "OPTIONS", *(["HEAD"] if "GET" in route.methods else [])})

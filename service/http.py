@@ -29,6 +29,7 @@ _T = TypeVar("_T")
 JSON: Header = (b"content-type", b"application/json")
 PROBLEM: Header = (b"content-type", b"application/problem+json")
 CLOSE: Header = (b"connection", b"close")
+NOTHING = "there is nothing at this path; see /docs"
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _started = os.urandom(6).hex().encode()

@@ -7,6 +7,7 @@ BentoML before this is imported). A call of it costs 1 to 2 us; the hot path mak
 from __future__ import annotations
 
 import os
+import time
 from bisect import bisect_left
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,12 @@ CONFIDENCE = Histogram(
 )
 INK = Histogram(
     "vitrine_ink", "Mean brightness, 0..1, of the pixels a model saw.", _MODEL, buckets=INK_EDGES
+)
+LAST = Gauge(
+    "vitrine_last_prediction_timestamp_seconds",
+    "When an image was last classified, Unix time.",
+    ("model",),
+    multiprocess_mode="max",
 )
 RELOADS = Counter("vitrine_reloads", "Versions adopted or refused.", ("model", "outcome"))
 
@@ -170,10 +177,6 @@ class ModelMeter:
         self._decided = dict.fromkeys(DECISIONS, 0)
         self._confident = 0.0
         self._queue = QUEUE.labels(name)
-        # For the Open Inference Protocol's statistics, in this worker since the model was loaded.
-        self.batches: dict[int, list[float]] = {}  # rows in a run -> [runs, seconds]
-        self.requests = 0
-        self.queued_s = 0.0
 
     def batch(self, pixels: NDArray[np.uint8], ran_s: float) -> None:
         """A run of N rows, uint8[N, ...], took `ran_s` seconds."""
@@ -182,16 +185,9 @@ class ModelMeter:
         self.sizes.observe(rows)
         for value in ink(pixels).tolist():
             self.ink.observe(value)
-        kept = self.batches.get(rows)
-        if kept is None:
-            kept = self.batches[rows] = [0, 0.0]
-        kept[0] += 1
-        kept[1] += ran_s
 
     def waited(self, queued_s: float) -> None:
         """A request waited so long before its first row ran."""
-        self.requests += 1
-        self.queued_s += queued_s
         self.queue.observe(queued_s)
 
     def predicted(self, index: int, confidence: float, decision: str) -> None:
@@ -223,8 +219,10 @@ class ModelMeter:
             if count:
                 self._decisions[word].inc(count)
                 self._decided[word] = 0
-        self._expected.inc(self._confident)
-        self._confident = 0.0
+        if self._confident:
+            self._expected.inc(self._confident)
+            self._confident = 0.0
+            LAST.labels(self.manifest.name).set(time.time())
         self._queue.set(queued)
 
 
@@ -271,18 +269,26 @@ def resident_bytes() -> int:
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
+def registry() -> CollectorRegistry:
+    """Where all workers' values are read: their files, or this process's where it has no others.
+
+    Reading it blocks for some milliseconds: not for the event loop.
+    """
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if not folder:
+        return REGISTRY
+    _bury_the_dead(Path(folder))
+    found = CollectorRegistry(support_collectors_without_names=True)
+    MultiProcessCollector(found)  # type: ignore[no-untyped-call]
+    return found
+
+
 def expose(extra: list[Collector]) -> bytes:
     """The text of /metrics: all workers' values, and what the `extra` collectors read now.
 
     Blocks for some milliseconds: not for the event loop.
     """
-    registry = REGISTRY
-    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-    if folder:
-        _bury_the_dead(Path(folder))
-        registry = CollectorRegistry(support_collectors_without_names=True)
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    text = generate_latest(registry)
+    text = generate_latest(registry())
     if extra:
         beside = CollectorRegistry(support_collectors_without_names=True)
         for collector in extra:

@@ -94,9 +94,10 @@ class Models:
 
     @property
     def ready(self) -> bool:
-        """Every task's model answers."""
-        tasks = self._catalog.tasks.values()
-        return self.started and all(model in self._live for model in tasks)
+        """Every task's model answers, but for those that somebody unloaded."""
+        wanted = set(self._catalog.tasks.values())
+        unloaded = {m for m, entry in self._catalog.live.items() if entry.version is None}
+        return self.started and self._live.keys() >= wanted - unloaded
 
     @property
     def catalog(self) -> Catalog:

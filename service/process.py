@@ -21,12 +21,16 @@ from service.clerk import Clerk
 from service.database import BadLedger, file_url
 from service.feedback import Feedback, Versions
 from service.http import Bodies
+from service.keys import KeyRing
 from service.ledger import Ledger
 from service.models import Models
+from service.page import Page
 from service.receipts import Signer, load_keys
+from service.repository import Repository
 from service.settings import Settings
 from service.totals import Totals
 from service.v1 import V1
+from service.v2 import V2
 
 log = logging.getLogger("vitrine")
 
@@ -52,7 +56,11 @@ class Process:
         self.signer = Signer(keys, int(settings.receipt_days * 24 * 3600))
         self.models = Models(self.store, settings)
         self.classifier = Classifier(self.models, settings, self.signer)
+        self.keys = KeyRing(settings.api_keys, settings.admin_keys)
         self.v1 = V1(self.classifier, settings)
+        self.v2 = V2(self.classifier, settings, lambda: self.readiness()[0])
+        self.repository = Repository(self.models, self.store)
+        self.page = Page()
         self.ledger = self._ledger()
         self.clerk = Clerk(self.ledger)
         versions = Versions(self.store)

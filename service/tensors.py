@@ -1,0 +1,444 @@
+"""Tensors of the Open Inference Protocol: requests read and checked, answers written. No I/O.
+
+The protocol: https://kserve.github.io/website/docs/concepts/architecture/data-plane/v2-protocol,
+with Triton's binary tensor and classification extensions.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from artifacts.classify import Preprocess
+from artifacts.manifest import Manifest
+
+INPUT = "images"
+# What a client repeats word for word is parsed once: its JSON header, without data, is small.
+CACHED_BYTES = 1024
+CACHED_HEADERS = 256
+MAX_ID = 256
+
+
+class Malformed(ValueError):
+    """The request breaks the protocol or the model's signature; the message may be shown."""
+
+
+class Wanted(NamedTuple):
+    """One output that was asked for; `classes` is the classification extension's count, or 0."""
+
+    name: str
+    binary: bool
+    classes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """One infer request, checked against the model's signature; all of it but the binary data."""
+
+    id: str | None
+    encoded: bool  # datatype BYTES: whole PNG, JPEG, ... files; else UINT8: pixels
+    shape: tuple[int, ...]
+    size: int | None  # bytes of binary data that follow the JSON; None: `data` has the elements
+    data: Any
+    outputs: tuple[Wanted, ...]
+    timeout_s: float
+    preprocess: Preprocess
+    head: bytes | None  # the answer's JSON, where the request alone decides it
+
+    @property
+    def rows(self) -> int:
+        """How many images."""
+        return self.shape[0]
+
+
+class Answers(NamedTuple):
+    """What came of N images, a column for each output; `receipts` makes the last when wanted."""
+
+    probabilities: NDArray[np.float32]  # float32[N, K]
+    energy: NDArray[np.float32] | None  # float32[N]
+    indices: list[int]
+    decisions: Sequence[str]
+    receipts: Callable[[], list[str]]
+
+
+class Signature:
+    """One version's inputs and outputs, as the protocol names them.
+
+    `max_rows` bounds the pixels' batch, `max_images` that of encoded images.
+    """
+
+    def __init__(self, manifest: Manifest, *, max_rows: int, max_images: int) -> None:
+        self.manifest = manifest
+        self._shape = manifest.input.shape
+        self._row_bytes = math.prod(self._shape)
+        self._max_rows = max_rows
+        self._max_images = max_images
+        self._labels = manifest.classes
+        classes = len(manifest.classes)
+        # name -> datatype, shape after the batch. All are listed, so all come where none is named.
+        self.outputs: dict[str, tuple[str, tuple[int, ...]]] = {}
+        self.outputs["probabilities"] = ("FP32", (classes,))
+        if "energy" in manifest.outputs:
+            self.outputs["energy"] = ("FP32", ())
+        self.outputs |= dict.fromkeys(("label", "decision", "receipt"), ("BYTES", ()))
+        self._everything = {
+            binary: tuple(Wanted(name, binary) for name in self.outputs) for binary in (True, False)
+        }
+        self._seen: dict[bytes, Inference] = {}
+
+    def read(self, header: bytes, *, tail: int | None) -> Inference:
+        """The request whose JSON is `header`; `tail` bytes of data follow it (None: nothing may).
+
+        Raises Malformed.
+        """
+        asked = self._seen.get(header)
+        if asked is None:
+            asked = self._read(header)
+            if asked.size is not None and len(header) <= CACHED_BYTES:
+                if len(self._seen) >= CACHED_HEADERS:
+                    self._seen.clear()
+                self._seen[header] = asked
+        if asked.size != tail and (asked.size or tail or tail is None):
+            _refuse_tail(asked.size, tail)
+        return asked
+
+    def read_raw(self, size: int) -> Inference:
+        """The request that is nothing but `size` bytes of pixels. Raises Malformed."""
+        rows, rest = divmod(size, self._row_bytes)
+        if rest or not rows:
+            raise Malformed(
+                f"the body is {size} bytes, expected a multiple of {self._row_bytes}: "
+                f"uint8[N, {', '.join(map(str, self._shape))}]"
+            )
+        self._check_rows(rows, self._max_rows)
+        shape = (rows, *self._shape)
+        outputs = self._everything[True]
+        return Inference(None, False, shape, size, None, outputs, math.inf, "auto", None)
+
+    def pixels(self, asked: Inference, body: bytes, start: int) -> NDArray[np.uint8]:
+        """uint8[N, H, W] or uint8[N, H, W, 3]; binary data is not copied. Raises Malformed."""
+        if asked.size is not None:
+            return np.frombuffer(body, np.uint8, asked.size, start).reshape(asked.shape)
+        flat = _flattened(asked.data, asked.shape)
+        # JSON's true and false are 1 and 0 to bytes(); looking for the words costs nothing.
+        if (b"true" in body or b"false" in body) and any(type(value) is bool for value in flat):
+            raise Malformed(f"{INPUT}: data has a boolean, expected whole numbers from 0 to 255")
+        try:
+            data = bytes(flat)
+        except (TypeError, ValueError):
+            raise Malformed(f"{INPUT}: data are not all whole numbers from 0 to 255") from None
+        return np.frombuffer(data, np.uint8).reshape(asked.shape)
+
+    def images(self, asked: Inference, body: bytes, start: int) -> list[bytes]:
+        """The encoded images: length-prefixed after the JSON, or base64 in it. Raises Malformed."""
+        if asked.size is not None:
+            return _elements(body, start, asked.rows)
+        texts = _flattened(asked.data, asked.shape)
+        try:
+            return [base64.b64decode(text, validate=True) for text in texts]
+        except (binascii.Error, TypeError, ValueError):
+            raise Malformed(f"{INPUT}: an element of data is not a string of base64") from None
+
+    def write(self, asked: Inference, answers: Answers) -> tuple[bytes, int | None]:
+        """The answer's body, and how long its JSON part is; None where all of it is JSON."""
+        if asked.head is not None:
+            columns = [asked.head]
+            for wanted in asked.outputs:
+                column = answers.energy if wanted.name == "energy" else answers.probabilities
+                assert column is not None
+                columns.append(column.tobytes())
+            return b"".join(columns), len(asked.head)
+        records, tails = [], [b""]
+        for wanted in asked.outputs:
+            record, tail = self._output(wanted, answers)
+            records.append(record)
+            if tail is not None:
+                tails.append(tail)
+        tails[0] = head = self._head(asked.id, records)
+        return b"".join(tails), len(head) if len(tails) > 1 else None
+
+    def metadata(self) -> dict[str, Any]:
+        """The protocol's model metadata."""
+        return {
+            "name": self.manifest.name,
+            "versions": [self.manifest.version],
+            "platform": "onnxruntime_onnx",
+            "inputs": [{"name": INPUT, "datatype": "UINT8", "shape": [-1, *self._shape]}],
+            "outputs": [
+                {"name": name, "datatype": datatype, "shape": [-1, *shape]}
+                for name, (datatype, shape) in self.outputs.items()
+            ],
+        }
+
+    def config(self, max_batch: int) -> dict[str, Any]:
+        """The model configuration extension's answer, as far as it means something here."""
+        name = self.manifest.name
+        return {
+            "name": name,
+            "platform": "onnxruntime_onnx",
+            "backend": "onnxruntime",
+            "version_policy": {"specific": {"versions": [self.manifest.version]}},
+            "max_batch_size": self._max_rows,
+            "input": [{"name": INPUT, "data_type": "TYPE_UINT8", "dims": list(self._shape)}],
+            "output": [
+                {
+                    "name": name,
+                    "data_type": "TYPE_STRING" if datatype == "BYTES" else f"TYPE_{datatype}",
+                    "dims": list(shape) or [1],
+                    **({} if shape else {"reshape": {"shape": []}}),
+                }
+                for name, (datatype, shape) in self.outputs.items()
+            ],
+            "dynamic_batching": {
+                "preferred_batch_size": [max_batch],
+                "max_queue_delay_microseconds": 0,
+            },
+            "instance_group": [],
+            "parameters": {},
+        }
+
+    def _read(self, header: bytes) -> Inference:
+        try:
+            record = orjson.loads(header)
+        except orjson.JSONDecodeError:
+            raise Malformed("the inference request is not JSON") from None
+        if type(record) is not dict:
+            raise Malformed("the inference request is not a JSON object")
+        request_id = record.get("id")
+        if request_id is not None and not (type(request_id) is str and len(request_id) <= MAX_ID):
+            raise Malformed(f"id is no string of at most {MAX_ID} characters")
+        parameters = _parameters(record, "the request")
+        encoded, shape, size, data = self._input(record.get("inputs"))
+        outputs = self._wanted(record.get("outputs"), _flag(parameters, "binary_data_output"))
+        head = None
+        if all(w.binary and not w.classes and self.outputs[w.name][0] == "FP32" for w in outputs):
+            head = self._head(request_id, [self._fixed(w.name, shape[0]) for w in outputs])
+        preprocess = parameters.get("preprocess", "auto")
+        if preprocess not in ("auto", "raw"):
+            raise Malformed("parameter preprocess is not auto or raw")
+        timeout_s = _timeout_s(parameters)
+        return Inference(
+            request_id, encoded, shape, size, data, outputs, timeout_s, preprocess, head
+        )
+
+    def _input(self, inputs: object) -> tuple[bool, tuple[int, ...], int | None, Any]:
+        if type(inputs) is not list or len(inputs) != 1 or type(inputs[0]) is not dict:
+            raise Malformed(f"inputs is not a list of one tensor, {INPUT}")
+        given = inputs[0]
+        if given.get("name") != INPUT:
+            raise Malformed(f"the input's name is {_shown(given.get('name'))}, expected {INPUT!r}")
+        datatype, shape = given.get("datatype"), given.get("shape")
+        if type(shape) is not list or any(type(extent) is not int for extent in shape):
+            raise Malformed(f"{INPUT}: shape is {_shown(shape)}, expected whole numbers")
+        parameters = _parameters(given, INPUT)
+        if any(name.startswith("shared_memory") for name in parameters):
+            raise Malformed(f"{INPUT}: shared memory is not offered; send the data")
+        if datatype == "UINT8":
+            expected = ", ".join(map(str, self._shape))
+            if shape[1:] != list(self._shape) or shape[0] < 1:
+                raise Malformed(f"{INPUT}: shape is {_shown(shape)}, expected [N, {expected}]")
+            self._check_rows(shape[0], self._max_rows)
+        elif datatype == "BYTES":
+            if len(shape) not in (1, 2) or shape[1:] not in ([], [1]) or shape[0] < 1:
+                raise Malformed(f"{INPUT}: shape is {_shown(shape)}, expected [N] for BYTES")
+            self._check_rows(shape[0], self._max_images)
+        else:
+            raise Malformed(
+                f"{INPUT}: datatype is {_shown(datatype)}, expected UINT8 (pixels) or BYTES "
+                "(PNG, JPEG, ...)"
+            )
+        size = parameters.get("binary_data_size")
+        if size is None:
+            return datatype == "BYTES", tuple(shape), None, given.get("data")
+        if "data" in given:
+            raise Malformed(f"{INPUT}: has both data and binary_data_size")
+        if type(size) is not int or size < 0:
+            raise Malformed(f"{INPUT}: binary_data_size is {_shown(size)}, expected bytes")
+        if datatype == "UINT8" and size != shape[0] * self._row_bytes:
+            raise Malformed(
+                f"{INPUT}: binary_data_size is {size}, but UINT8{shape} is "
+                f"{shape[0] * self._row_bytes} bytes"
+            )
+        return datatype == "BYTES", tuple(shape), size, None
+
+    def _wanted(self, outputs: object, binary: bool) -> tuple[Wanted, ...]:
+        if outputs is None or outputs == []:
+            return self._everything[binary]
+        if type(outputs) is not list:
+            raise Malformed("outputs is not a list")
+        wanted: dict[str, Wanted] = {}
+        for given in outputs:
+            name = given.get("name") if type(given) is dict else None
+            if type(name) is not str or name not in self.outputs:
+                raise Malformed(
+                    f"output {_shown(name)} is not of this model; "
+                    f"there are {', '.join(self.outputs)}"
+                )
+            if name in wanted:
+                raise Malformed(f"output {name} is asked for twice")
+            parameters = _parameters(given, name)
+            if any(key.startswith("shared_memory") for key in parameters):
+                raise Malformed(f"{name}: shared memory is not offered")
+            classes = parameters.get("classification", 0)
+            if type(classes) is not int or classes < 0:
+                raise Malformed(f"{name}: classification is {_shown(classes)}, expected a count")
+            if classes and name != "probabilities":
+                raise Malformed(f"{name}: only probabilities can be given as a classification")
+            classes = min(classes, len(self._labels))
+            wanted[name] = Wanted(name, _flag(parameters, "binary_data", binary), classes)
+        return tuple(wanted.values())
+
+    def _check_rows(self, rows: int, limit: int) -> None:
+        if rows > limit:
+            raise Malformed(f"{INPUT}: {rows} images in one request, at most {limit} may be")
+
+    def _fixed(self, name: str, rows: int) -> dict[str, Any]:
+        """The record of a binary output of numbers: its size follows from its shape."""
+        _, shape = self.outputs[name]
+        return _binary(name, "FP32", (rows, *shape), 4 * rows * math.prod(shape))
+
+    def _output(self, wanted: Wanted, answers: Answers) -> tuple[dict[str, Any], bytes | None]:
+        """One output's record, and its binary data if it was wanted so."""
+        name = wanted.name
+        rows = len(answers.indices)
+        if wanted.classes:
+            texts = self._classified(answers.probabilities, wanted.classes)
+            return _strings(name, (rows, wanted.classes), texts, binary=wanted.binary)
+        if name in ("probabilities", "energy"):
+            column = answers.probabilities if name == "probabilities" else answers.energy
+            assert column is not None
+            if wanted.binary:
+                return self._fixed(name, rows), column.tobytes()
+            return _record(name, "FP32", column.shape, column.ravel()), None
+        if name == "label":
+            texts = [self._labels[index] for index in answers.indices]
+        elif name == "decision":
+            texts = list(answers.decisions)
+        else:
+            texts = answers.receipts()
+        return _strings(name, (rows,), texts, binary=wanted.binary)
+
+    def _classified(self, probabilities: NDArray[np.float32], count: int) -> list[str]:
+        """For each row its `count` likeliest classes as value:index:label, likeliest first."""
+        order = np.argsort(-probabilities, axis=1, kind="stable")[:, :count]
+        values = np.take_along_axis(probabilities, order, axis=1)
+        return [
+            f"{value:.6f}:{index}:{self._labels[index]}"
+            for value, index in zip(values.ravel().tolist(), order.ravel().tolist(), strict=True)
+        ]
+
+    def _head(self, request_id: str | None, outputs: list[dict[str, Any]]) -> bytes:
+        record: dict[str, Any] = {
+            "model_name": self.manifest.name,
+            "model_version": self.manifest.version,
+        }
+        if request_id is not None:
+            record["id"] = request_id
+        record["outputs"] = outputs
+        return orjson.dumps(record, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _record(name: str, datatype: str, shape: tuple[int, ...], data: Any) -> dict[str, Any]:
+    return {"name": name, "datatype": datatype, "shape": list(shape), "data": data}
+
+
+def _binary(name: str, datatype: str, shape: tuple[int, ...], size: int) -> dict[str, Any]:
+    parameters = {"binary_data_size": size}
+    return {"name": name, "datatype": datatype, "shape": list(shape), "parameters": parameters}
+
+
+def _strings(
+    name: str, shape: tuple[int, ...], texts: list[str], *, binary: bool
+) -> tuple[dict[str, Any], bytes | None]:
+    if not binary:
+        return _record(name, "BYTES", shape, texts), None
+    parts = [part for text in texts for part in _prefixed(text.encode())]
+    tail = b"".join(parts)
+    return _binary(name, "BYTES", shape, len(tail)), tail
+
+
+def _prefixed(data: bytes) -> tuple[bytes, bytes]:
+    return len(data).to_bytes(4, "little"), data
+
+
+def _elements(body: bytes, start: int, count: int) -> list[bytes]:
+    """`count` elements of BYTES, each after its length in 4 bytes, little-endian."""
+    found, at, end = [], start, len(body)
+    for _ in range(count):
+        begin = at + 4
+        at = begin + int.from_bytes(body[at:begin], "little")
+        if begin > end or at > end:
+            raise Malformed(f"{INPUT}: the data end within an element, of {count} expected")
+        found.append(body[begin:at])
+    if at != end:
+        raise Malformed(f"{INPUT}: {end - at} bytes follow the {count} elements of its shape")
+    return found
+
+
+def _flattened(data: object, shape: tuple[int, ...]) -> list[Any]:
+    """The elements of a list that is flat, or nested as `shape` says."""
+    if type(data) is not list:
+        raise Malformed(f"{INPUT}: has neither data, a list, nor binary_data_size")
+    flat: list[Any] = data
+    if flat and type(flat[0]) is list:
+        count = shape[0]
+        for extent in shape[1:]:
+            if len(flat) != count or any(
+                type(part) is not list or len(part) != extent for part in flat
+            ):
+                raise Malformed(f"{INPUT}: data are not nested as the shape {list(shape)} says")
+            flat = list(chain.from_iterable(flat))
+            count *= extent
+    if len(flat) != math.prod(shape):
+        raise Malformed(
+            f"{INPUT}: {len(flat)} elements of data, but the shape {list(shape)} "
+            f"is {math.prod(shape)}"
+        )
+    return flat
+
+
+def _parameters(record: dict[str, Any], of: str) -> dict[str, Any]:
+    parameters = record.get("parameters")
+    if parameters is None:
+        return {}
+    if type(parameters) is not dict:
+        raise Malformed(f"{of}: parameters is not an object")
+    return parameters
+
+
+def _flag(parameters: dict[str, Any], name: str, default: bool = False) -> bool:
+    value = parameters.get(name, default)
+    if type(value) is not bool:
+        raise Malformed(f"parameter {name} is {_shown(value)}, expected true or false")
+    return value
+
+
+def _timeout_s(parameters: dict[str, Any]) -> float:
+    """The request's `timeout`, in microseconds there; 0 is none."""
+    value = parameters.get("timeout", 0)
+    if type(value) is not int or value < 0:
+        raise Malformed(f"parameter timeout is {_shown(value)}, expected microseconds")
+    return value / 1e6 if value else math.inf
+
+
+def _refuse_tail(size: int | None, tail: int | None) -> NoReturn:
+    if tail is None:
+        raise Malformed(
+            f"{INPUT}: has a binary_data_size, but there is no Inference-Header-Content-Length"
+        )
+    raise Malformed(f"{tail} bytes follow the JSON, but its binary_data_size is {size or 0}")
+
+
+def _shown(value: object) -> str:
+    """A client's value in a message: at most 60 characters of it."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

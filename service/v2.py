@@ -1,0 +1,233 @@
+"""The Open Inference Protocol (V2): tensors in, tensors out, for the clients of Triton and KServe.
+
+A task's name is accepted and the model's answered. Only the live version is served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import time
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import orjson
+
+from artifacts.classify import Answer, answer
+from artifacts.decision import decide
+from artifacts.images import BadImage
+from artifacts.manifest import Manifest
+from artifacts.model import Outputs
+from service.classifier import Classifier
+from service.http import JSON, NOTHING, Header, Problem, Request, Response
+from service.models import Live
+from service.settings import Settings
+from service.statistics import collect, statistics
+from service.tensors import Answers, Inference, Malformed, Signature
+
+LENGTH = b"inference-header-content-length"  # bytes of JSON at the head of a body
+EXTENSIONS = (
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "model_repository",
+    "parameters",
+    "statistics",
+)
+_BINARY: Header = (b"content-type", b"application/octet-stream")
+
+
+class V2:
+    """The handlers. `subject` is what stands after /v2/models/: NAME or NAME/versions/VERSION."""
+
+    def __init__(
+        self, classifier: Classifier, settings: Settings, ready: Callable[[], bool]
+    ) -> None:
+        self._ready = ready
+        self._classifier = classifier
+        self._models = classifier.models
+        self._settings = settings
+        self._signatures: dict[Live, Signature] = {}
+        self._models.on_swap.append(self._forget)
+        self._server = orjson.dumps(
+            {
+                "name": "vitrine",
+                "version": importlib.metadata.version("vitrine"),
+                "extensions": EXTENSIONS,
+            }
+        )
+
+    async def infer(self, request: Request, subject: str) -> Response:
+        """One inference: JSON, or JSON with binary tensors behind it, or a bare tensor."""
+        live = self._models.get(subject) or await self._live(subject)
+        request.model = live.name
+        signature = self._signatures.get(live) or self._signature(live)
+        body = await request.body()
+        now = time.perf_counter()
+        allowed_s = self._settings.deadline_s
+        # The deadline is for our part: a client on a slow line has its own, for the body.
+        deadline = max(request.started + allowed_s, now + allowed_s / 2)
+        try:
+            asked, start = _read(signature, request.headers.get(LENGTH), body)
+            deadline = min(deadline, now + asked.timeout_s)
+            if asked.encoded:
+                images = signature.images(asked, body, start)
+                answers = await self._classified(live, asked, images, deadline)
+            else:
+                rows = signature.pixels(asked, body, start)
+                ran = await self._classifier.ran(live, rows, deadline)
+                answers = self._predicted(live, ran.outputs)
+        except Malformed as error:
+            raise Problem(400, str(error)) from error
+        data, json_bytes = signature.write(asked, answers)
+        if json_bytes is None:
+            return Response(200, data, [JSON])
+        return Response(200, data, [_BINARY, (LENGTH, b"%d" % json_bytes)])
+
+    async def server(self, request: Request) -> Response:
+        """What this server is and can do."""
+        return Response(200, self._server, [JSON])
+
+    async def server_live(self, request: Request) -> Response:
+        """The server hears."""
+        return Response(200, b'{"live":true}', [JSON])
+
+    async def server_ready(self, request: Request) -> Response:
+        """Every task's model answers, and the server is not about to stop."""
+        ready = self._ready()
+        return Response(200 if ready else 503, b'{"ready":%s}' % _word(ready), [JSON])
+
+    async def model_ready(self, request: Request, subject: str) -> Response:
+        """This model answers; 404 or 503 where it does not."""
+        live = await self._live(subject)
+        return Response(200, orjson.dumps({"name": live.name, "ready": True}), [JSON])
+
+    async def model(self, request: Request, subject: str) -> Response:
+        """The model's inputs and outputs."""
+        signature = self._signature(await self._live(subject))
+        return Response(200, orjson.dumps(signature.metadata()), [JSON])
+
+    async def config(self, request: Request, subject: str) -> Response:
+        """The model's configuration, as the extension names it."""
+        signature = self._signature(await self._live(subject))
+        return Response(200, orjson.dumps(signature.config(self._settings.max_batch)), [JSON])
+
+    async def stats(self, request: Request, subject: str | None = None) -> Response:
+        """What all workers of this server did for a model, or for each, since it was started."""
+        lives = self._models.live() if subject is None else [await self._live(subject)]
+        counted = await asyncio.to_thread(collect)
+        records = [statistics(counted, live.name, live.version) for live in lives]
+        return Response(200, orjson.dumps({"model_stats": records}), [JSON])
+
+    async def nothing(self, request: Request) -> Response:
+        """Raises Problem 404, which is worded as the protocol wants it here."""
+        raise Problem(404, NOTHING)
+
+    async def _live(self, subject: str) -> Live:
+        """Raises Problem 404 for what is no live version's name, 503 for one that does not load."""
+        name, slash, rest = subject.partition("/")
+        if not slash:
+            return await self._classifier.live(name)
+        word, _, version = rest.partition("/")
+        if word != "versions" or not version or "/" in version:
+            raise Problem(404, NOTHING)
+        live = await self._classifier.live(name)
+        if version != live.version:
+            raise Problem(
+                404, f"only the live version of {live.name} is served, which is {live.version}"
+            )
+        return live
+
+    def _signature(self, live: Live) -> Signature:
+        signature = self._signatures.get(live)
+        if signature is None:
+            settings = self._settings
+            signature = self._signatures[live] = Signature(
+                live.manifest, max_rows=settings.max_queue, max_images=settings.max_images
+            )
+        return signature
+
+    def _forget(self) -> None:
+        """Keep the signatures of what is still live."""
+        kept = set(self._models.live())
+        self._signatures = {live: s for live, s in self._signatures.items() if live in kept}
+
+    def _predicted(self, live: Live, outputs: Outputs) -> Answers:
+        """The answers for rows of pixels, each counted as a prediction."""
+        probabilities, energy = outputs.probabilities, outputs.energy
+        indices: list[int] = probabilities.argmax(1).tolist()
+        confidences: list[float] = probabilities.max(1).tolist()
+        energies = [None] * len(indices) if energy is None else energy.tolist()
+        manifest, count = live.manifest, live.meter.predicted
+        decisions = []
+        for index, confidence, level in zip(indices, confidences, energies, strict=True):
+            decision = decide(manifest, confidence, level)
+            count(index, confidence, decision)
+            decisions.append(decision)
+        receipts = partial(self._receipts, live, indices, confidences)
+        return Answers(probabilities, energy, indices, decisions, receipts)
+
+    async def _classified(
+        self, live: Live, asked: Inference, images: list[bytes], deadline: float
+    ) -> Answers:
+        """The answers for whole image files, one each. Raises Malformed naming the bad one."""
+        placed = []
+        for number, data in enumerate(images):
+            try:
+                placed.append(
+                    await self._classifier.decoded(live, data, asked.preprocess, deadline)
+                )
+            except BadImage as error:
+                raise Malformed(f"image {number}: {error}") from error
+        rows = [row for each in placed for row in each.candidates]
+        ran = await self._classifier.ran(live, np.stack(rows), deadline)
+        said: list[Answer] = []
+        begin = 0
+        for each in placed:
+            end = begin + len(each.candidates)
+            one = answer(live.manifest, ran.outputs[begin:end], each)
+            live.meter.predicted(one.index, one.confidence, one.decision)
+            said.append(one)
+            begin = end
+        return self._columns(live, said)
+
+    def _columns(self, live: Live, said: list[Answer]) -> Answers:
+        indices = [one.index for one in said]
+        energies = [one.energy for one in said]
+        return Answers(
+            np.stack([one.probabilities for one in said]),
+            np.array(energies, np.float32) if _has_energy(live.manifest) else None,
+            indices,
+            [one.decision for one in said],
+            partial(self._receipts, live, indices, [one.confidence for one in said]),
+        )
+
+    def _receipts(self, live: Live, indices: list[int], confidences: list[float]) -> list[str]:
+        now, sign = time.time(), self._classifier.signer.sign
+        return [
+            sign(live.version, index, confidence, now)
+            for index, confidence in zip(indices, confidences, strict=True)
+        ]
+
+
+def _read(signature: Signature, length: bytes | None, body: bytes) -> tuple[Inference, int]:
+    """The request and where its binary data begin. Raises Malformed."""
+    if length is None:
+        return signature.read(body, tail=None), len(body)
+    if not length.isdigit() or len(length) > 12 or (start := int(length)) > len(body):
+        raise Malformed(
+            "Inference-Header-Content-Length is not a number of bytes within the body "
+            f"({len(body)} bytes, any content encoding undone)"
+        )
+    if not start:
+        return signature.read_raw(len(body)), 0
+    return signature.read(body[:start], tail=len(body) - start), start
+
+
+def _has_energy(manifest: Manifest) -> bool:
+    return "energy" in manifest.outputs
+
+
+def _word(truth: bool) -> bytes:
+    return b"true" if truth else b"false"
