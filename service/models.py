@@ -7,6 +7,7 @@ what changed on its own. A version that does not load is reported and the old on
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -19,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from artifacts import model as loading
-from artifacts.manifest import BadArtifact, Manifest
+from artifacts.manifest import BadArtifact, Manifest, read
 from artifacts.store import Catalog, NotFound, Store
 from service.batcher import Batcher, Turns
 from service.metrics import RELOADS, ModelMeter
@@ -81,6 +82,7 @@ class Models:
         self.started = False
         self.failures: dict[str, str] = {}  # model -> why its catalogued version does not answer
         self.on_swap: list[Callable[[], None]] = []  # told whenever `get` may answer differently
+        self._manifests: dict[str, Manifest] = {}  # of the live versions, loaded or not
         self._live: dict[str, Live] = {}
         self._names: dict[str, Live] = {}  # models and tasks
         self._catalog = Catalog()
@@ -111,6 +113,11 @@ class Models:
     def get(self, name: str) -> Live | None:
         """The loaded model that a model's or task's name stands for; None if it is not loaded."""
         return self._names.get(name)
+
+    def manifest(self, model: str) -> Manifest | None:
+        """What a model promises: of the version that answers, else of the one that would."""
+        live = self._live.get(model)
+        return self._manifests.get(model) if live is None else live.manifest
 
     def known(self, name: str) -> str | None:
         """The model that a name stands for, loaded or not; None where nothing live is named so."""
@@ -184,7 +191,7 @@ class Models:
             return
         loop = asyncio.get_running_loop()
         try:
-            catalog = await loop.run_in_executor(self._loader, self.store.catalog)
+            catalog, manifests = await loop.run_in_executor(self._loader, self._read)
         except BadArtifact as error:
             log.error("the catalog is not read: %s", error)
             self.failures["catalog"] = str(error)
@@ -193,6 +200,7 @@ class Models:
         async with self._changing:
             self.failures.pop("catalog", None)
             before, self._catalog, self._seen = self._catalog, catalog, seen
+            self._manifests = manifests
             for model in [m for m in self._live if self.known(m) is None]:
                 self._retire(self._live.pop(model))
                 log.info("model %s is no longer served", model)
@@ -205,6 +213,16 @@ class Models:
                 else:
                     self.failures.pop(model, None)
             self._rename()
+
+    def _read(self) -> tuple[Catalog, dict[str, Manifest]]:
+        """The catalog, and the manifests it points to as far as they can be read."""
+        catalog = self.store.catalog()
+        manifests = {}
+        for model, entry in catalog.live.items():
+            if entry.version is not None:
+                with contextlib.suppress(BadArtifact, NotFound):  # told when it is loaded
+                    manifests[model] = read(self.store.folder(model, entry.version))
+        return catalog, manifests
 
     async def _adopt(self, model: str) -> None:
         """Make the catalogued version of a model answer; on failure keep what answers now."""

@@ -70,7 +70,7 @@ class V1:
         catalog = self._models.catalog
         records = []
         for model, entry in sorted(catalog.live.items()):
-            live = self._models.get(model)
+            live, manifest = self._models.get(model), self._models.manifest(model)
             records.append(
                 {
                     "name": model,
@@ -80,7 +80,7 @@ class V1:
                     "loaded": live is not None,
                     "execution_provider": None if live is None else live.provider,
                     "failure": self._models.failures.get(model),
-                    **({} if live is None else _headline(live.manifest)),
+                    **({} if manifest is None else _headline(manifest)),
                 }
             )
         body = {
