@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from artifacts.canonical import place
+from artifacts.classify import answer
 from artifacts.model import Model
 from training.calibrate import ece, nll
 from training.data import Images
@@ -17,8 +19,17 @@ Z95 = 1.959964  # standard normal quantile of a two-sided 95 % interval
 
 
 def measure(model: Model, images: Images) -> dict[str, Any]:
-    """The manifest's `test` record for `images`."""
-    chances = probabilities(model, images.pixels)
+    """The manifest's `test` record for `images`, placed as the service places them."""
+    placed = [place(image, model.manifest.input) for image in images.pixels]
+    if all(len(each.candidates) == 1 for each in placed):
+        chances = probabilities(model, np.stack([each.candidates[0] for each in placed]))
+    else:
+        chances = np.stack(
+            [
+                answer(model.manifest, model.predict(np.stack(each.candidates)), each).probabilities
+                for each in placed
+            ]
+        )
     return summarise(chances, images.labels, model.manifest.classes)
 
 
