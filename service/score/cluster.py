@@ -144,7 +144,7 @@ class Actor:
         part = self._output.part(number)
         if part is None:
             shard = unpacked(
-                number, self._output.slice("paths", start, end), bool(self._job.labels)
+                number, self._output.slice("paths", start, end), has_truths=bool(self._job.labels)
             )
             rows = self._scorer.score(shard.paths, shard.truths)
             failed = sum(row.error is not None for row in rows)

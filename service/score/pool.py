@@ -6,6 +6,7 @@ the pipe. (Workers of `concurrent.futures` hold both ends, and outlive a parent 
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -23,6 +24,7 @@ from service.score.job import Job
 from service.score.shards import Done, Shard
 
 AHEAD = 2  # shards a worker has: one at work, and the next so that it never waits
+KEPT_BYTES = 32 * 1024 * 1024  # freed memory a worker does not give back at once
 ATTEMPTS = 3  # how often a shard may see its worker die
 
 if TYPE_CHECKING:
@@ -125,6 +127,7 @@ def _work(pipe: Pipe, job: Job, version: Path, partial: Path) -> None:
     """A worker's life: load the model, then shards in and their results out."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    _keep_memory()
     from artifacts.manifest import BadArtifact
     from artifacts.model import NoProvider
     from service.score.scorer import Scorer
@@ -139,6 +142,15 @@ def _work(pipe: Pipe, job: Job, version: Path, partial: Path) -> None:
         return  # there is no more to do
     except (BadArtifact, NoProvider, OSError) as error:
         pipe.send(RuntimeError(str(error)))
+
+
+def _keep_memory() -> None:
+    """Let the C library keep what a batch used for the next one, where it is glibc's."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        trim_threshold, mmap_threshold = -1, -3  # malloc.h
+        mallopt(trim_threshold, KEPT_BYTES)
+        mallopt(mmap_threshold, KEPT_BYTES)
 
 
 def _end_with_parent() -> None:
