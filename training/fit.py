@@ -98,7 +98,8 @@ def begin(recipe: Recipe, images: Tensor, initial: dict[str, Tensor] | None = No
     net.to(images.device)
     if isinstance(recipe.net, Airbench):
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Run(recipe, net, copy.deepcopy(net).eval(), optimizers_for(net, recipe))
+    optimizers = optimizers_for(net, recipe)
+    return Run(recipe, net, copy.deepcopy(net).eval(), optimizers)
 
 
 def train_epoch(

@@ -17,6 +17,9 @@ class Muon(torch.optim.Optimizer):
 
     def __init__(self, parameters: Iterable[Tensor], lr: float, momentum: float) -> None:
         super().__init__(parameters, {"lr": lr, "momentum": momentum})
+        for group in self.param_groups:
+            for filters in group["params"]:
+                normalise(filters)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -31,9 +34,15 @@ class Muon(torch.optim.Optimizer):
                 velocity = state["velocity"]
                 velocity.mul_(group["momentum"]).add_(filters.grad)
                 ahead = filters.grad + group["momentum"] * velocity  # Nesterov
-                filters.mul_(len(filters) ** 0.5 / filters.norm())
+                normalise(filters)
                 update = orthogonal(ahead.reshape(len(filters), -1)).view_as(filters)
                 filters.add_(update, alpha=-group["lr"])
+
+
+@torch.no_grad()
+def normalise(filters: Tensor) -> None:
+    """Each filter of norm 1 on average: the batch normalisation that follows takes no notice."""
+    filters.mul_(len(filters) ** 0.5 / filters.norm())
 
 
 def orthogonal(matrix: Tensor, steps: int = 3) -> Tensor:
