@@ -22,6 +22,7 @@ from artifacts.decision import conformal_set
 from artifacts.images import BadImage, Limits
 from artifacts.store import NotFound
 from service.batcher import Late, Ran, Refused, RowFailed
+from service.capture import Capture
 from service.http import Problem, retry_after
 from service.models import Live, Models, NotReady
 from service.receipts import Signer
@@ -101,6 +102,7 @@ class Classifier:
         self.models = models
         self.settings = settings
         self.signer = signer
+        self.capture: Capture | None = None
         self._limits = Limits(max_pixels=settings.max_pixels)
         self._threads = ThreadPoolExecutor(2, "decode")
         self._decoding = asyncio.Semaphore(2)
@@ -193,8 +195,11 @@ class Classifier:
         labels = manifest.labels["en"]
         probabilities = said.probabilities.tolist()
         order = sorted(range(len(probabilities)), key=probabilities.__getitem__, reverse=True)
+        receipt = self.signer.sign(live.version, said.index, said.confidence, time.time())
+        if self.capture is not None:
+            self.capture.offer(receipt, placed.candidates[said.candidate])
         entry = {
-            "id": self.signer.sign(live.version, said.index, said.confidence, time.time()),
+            "id": receipt,
             "label": labels[said.index],
             "index": said.index,
             "confidence": said.confidence,

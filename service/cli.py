@@ -1,4 +1,4 @@
-"""The `vitrine` command: serve, models, doctor, score."""
+"""The `vitrine` command: serve, models, doctor, score, feedback."""
 
 from __future__ import annotations
 
@@ -81,6 +81,27 @@ def _parser() -> argparse.ArgumentParser:
 
     doctor = command("doctor", "look at the machine, the settings and the models", "vitrine doctor")
     doctor.set_defaults(run=_doctor)
+
+    feedback = commands.add_parser("feedback", help="get at the labels that were sent as feedback")
+    ledgers = feedback.add_subparsers(required=True, metavar="VERB")
+    exporting = ledgers.add_parser(
+        "export",
+        help="write every label as a table",
+        description="Write every label as CSV or Parquet, and the images captured for them.",
+        epilog="example: vitrine feedback export --out labels.csv --images relearn/",
+    )
+    exporting.add_argument("--out", type=Path, required=True, help="a .csv or .parquet file")
+    exporting.add_argument("--model", help="labels of this model alone")
+    exporting.add_argument(
+        "--source", choices=("user", "audit"), help="labels of this source alone"
+    )
+    exporting.add_argument(
+        "--images",
+        type=Path,
+        help="copy the captured images into this folder, by class (VITRINE_CAPTURE keeps a share)",
+    )
+    exporting.add_argument("--state", type=Path, help="the state folder (VITRINE_STATE)")
+    exporting.set_defaults(run=_export)
 
     score = commands.add_parser(
         "score",
@@ -201,6 +222,12 @@ def _change(arguments: argparse.Namespace, settings: Settings) -> int:
         live = store.deactivate(arguments.model)
     print(f"{arguments.model}: live {live.version or 'none'}, before {live.previous or 'none'}")
     return 0
+
+
+def _export(arguments: argparse.Namespace, settings: Settings) -> int:
+    from service.export import command
+
+    return command(arguments, settings)
 
 
 def _doctor(arguments: argparse.Namespace, settings: Settings) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 from prometheus_client.registry import Collector
 
 from artifacts.store import Store
-from service import metrics
+from service import capture, metrics
 from service.classifier import Classifier
 from service.clerk import Clerk
 from service.database import BadLedger, file_url
@@ -63,6 +63,13 @@ class Process:
         self.page = Page()
         self.ledger = self._ledger()
         self.clerk = Clerk(self.ledger)
+        if settings.capture > 0 and writable is not None:
+            self.classifier.capture = capture.Capture(
+                writable / capture.FOLDER,
+                settings.capture,
+                max_bytes=settings.capture_max_bytes,
+                max_days=settings.capture_days,
+            )
         versions = Versions(self.store)
         self.feedback = Feedback(self.models, versions, self.signer, self.clerk)
         totals = Totals(self.ledger, versions.get)
@@ -86,6 +93,8 @@ class Process:
         await self.models.close()
         self.classifier.close()
         await asyncio.to_thread(self.clerk.close)
+        if self.classifier.capture is not None:
+            await asyncio.to_thread(self.classifier.capture.close)
         metrics.READY.set(0)
         self.flush()
 

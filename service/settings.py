@@ -51,6 +51,8 @@ class Settings:
     receipt_days: float = 30.0  # how long a receipt can be answered with a label
     ledger_url: str = field(default="", repr=False)  # empty: SQLite in the state folder
     capture: float = 0.0  # share of predictions whose pixels are kept, 0..1
+    capture_max_bytes: int = 1024 * 1024 * 1024  # of all that are kept; the oldest go first
+    capture_days: float = 30.0  # how long they are kept
 
     cors_origins: tuple[str, ...] = ()
     lame_duck_s: float = 0.0  # answers go on for so long after SIGTERM, not ready
@@ -166,6 +168,8 @@ _PARSERS: dict[str, _Parser] = {
     "receipt_days": _number(0.001, 3650, " days"),
     "ledger_url": (_ledger_url, "postgresql://user@host/database or sqlite:///file"),
     "capture": _number(0, 1, ""),
+    "capture_max_bytes": _integer(_MEGABYTE, 1024 * 1024 * _MEGABYTE),
+    "capture_days": _number(0.001, 3650, " days"),
     "cors_origins": _listed("origins such as https://example.org"),
     "lame_duck_s": _number(0, 600, " seconds"),
     "access_log": (_truth, "0 or 1"),
