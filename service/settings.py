@@ -6,15 +6,15 @@ import difflib
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 PREFIX = "VITRINE_"
 CHECKOUT = Path(__file__).resolve().parent.parent
-# Names other rooms own: known here, so that setting them for training is no error.
-ELSEWHERE = frozenset({"VITRINE_DATA"})
+# Names other rooms own (training, scoring through a service): setting them is no error here.
+ELSEWHERE = frozenset({"VITRINE_DATA", "VITRINE_API_KEY"})
 # What Kubernetes injects for a Service called vitrine; never ours.
 _KUBERNETES = re.compile(r"VITRINE_(PORT|SERVICE_)\w*")
 
@@ -57,11 +57,12 @@ class Settings:
     cors_origins: tuple[str, ...] = ()
     lame_duck_s: float = 0.0  # answers go on for so long after SIGTERM, not ready
     access_log: bool = False
+    tracing: bool = False  # whether OpenTelemetry's own variables name an exporter
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
         """The settings in `environ`. Raises BadSetting naming the variable and what it may be."""
-        known = {PREFIX + f.name.upper(): f.name for f in fields(cls)}
+        known = {PREFIX + name.upper(): name for name in _PARSERS}
         values: dict[str, Any] = {}
         for variable, text in environ.items():
             if not variable.startswith(PREFIX) or _KUBERNETES.fullmatch(variable):
@@ -79,7 +80,14 @@ class Settings:
             except ValueError as error:
                 shown = "a secret value" if name in _SECRET else repr(text)
                 raise BadSetting(f"{variable} is {shown}, expected {expected}") from error
-        return cls(**values)
+        return cls(**values, tracing=traces_wanted(environ))
+
+
+def traces_wanted(environ: Mapping[str, str]) -> bool:
+    """Whether OpenTelemetry's variables ask for spans to be sent."""
+    sent_by_default = "otlp" if "OTEL_EXPORTER_OTLP_ENDPOINT" in environ else "none"
+    exporter = environ.get("OTEL_TRACES_EXPORTER", sent_by_default)
+    return exporter == "otlp" and environ.get("OTEL_SDK_DISABLED", "").lower() != "true"
 
 
 _SECRET = frozenset({"api_keys", "admin_keys", "secret", "old_secrets", "ledger_url"})

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from service.score import remote, rows
+from service.score.pool import WorkersFailed
 from tests import toy
 from tests.scoring import pictures, score
 
@@ -142,17 +143,17 @@ def test_a_service_that_changes_its_version_ends_the_run(scans: Path) -> None:
 
 
 def test_what_the_service_refuses_for_good_is_not_asked_again(scans: Path) -> None:
-    with serving(lambda count: (401, {}, {"detail": "no key"})) as stub:
+    with serving(lambda _: (401, {}, {"detail": "no key"})) as stub:
         code, said, _ = run(stub, scans, "--requests", "1")
     assert code == 1
     assert "401: no key" in said
     assert len(stub.asked) <= 2
 
 
-def test_a_service_that_is_away_for_long_ends_the_run(scans: Path) -> None:
-    with serving(lambda count: (503, {}, {"detail": "loading"})) as stub:
+def test_a_service_that_is_away_for_long_ends_the_run() -> None:
+    with serving(lambda _: (503, {}, {"detail": "loading"})) as stub:
         service = remote.Service(stub.url, patience_s=0.3)
-        with pytest.raises(remote.WorkersFailed, match="503: loading; what is scored is kept"):
+        with pytest.raises(WorkersFailed, match="503: loading; what is scored is kept"):
             service.classify("toy", [b"x"], {})
         service.close()
     assert len(stub.asked) > 1
@@ -164,7 +165,7 @@ def test_a_connection_that_breaks_is_made_anew(scans: Path) -> None:
     assert (code, len(found)) == (0, 40), said
 
 
-def test_the_key_goes_along(scans: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_goes_along(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(remote.KEY, "a-key-of-16-chars")
     with serving(good) as stub:
         service = remote.Service(stub.url)
