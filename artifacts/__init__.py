@@ -1,1 +1,7 @@
 """The contract between training and serving: version folders, images, and how they are read."""
+
+import os
+
+# ONNX Runtime 1.31 sends usage events to its maker, and keeps an id of the machine under HOME. Said
+# here, since it must be said before onnxruntime is first imported, and no artifact is loaded earlier.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

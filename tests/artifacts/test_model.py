@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import os
 import resource
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,8 @@ from tests import toy
 
 Samples = dict[str, NDArray[Any]]
 TOY = toy.onnx_bytes()
+ROOT = Path(__file__).parents[2]
+TELEMETRY = "ORT_DISABLE_TELEMETRY"
 
 
 @functools.cache
@@ -128,6 +133,15 @@ def test_a_model_may_have_no_energy(tmp_path: Path) -> None:
     data = model.SerializeToString()
     found = loading.load(folder(tmp_path, data, plain_manifest(), plain_samples()))
     assert found.predict(toy.white()).energy is None
+
+
+def test_nothing_is_sent_to_the_runtimes_maker_or_kept_at_home(tmp_path: Path) -> None:
+    program = "from tests import toy; toy.samples(toy.onnx_bytes(), toy.manifest())"
+    environ = {name: value for name, value in os.environ.items() if name != TELEMETRY}
+    environ["HOME"] = str(tmp_path)
+    subprocess.run([sys.executable, "-c", program], check=True, env=environ, cwd=ROOT)
+    assert list(tmp_path.iterdir()) == []
+    assert os.environ[TELEMETRY] == "1"
 
 
 def test_an_unknown_execution_provider_is_refused() -> None:
