@@ -21,6 +21,7 @@ from service.http import (
     PROBLEM,
     Disconnected,
     Header,
+    Message,
     Problem,
     Receive,
     Request,
@@ -31,6 +32,7 @@ from service.http import (
 )
 from service.process import Process
 from service.routes import Route, Routes
+from service.typed import ANSWER
 
 log = logging.getLogger("vitrine.access")
 errors = logging.getLogger("vitrine.dispatch")
@@ -38,7 +40,8 @@ errors = logging.getLogger("vitrine.dispatch")
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 # BentoML's own: its typed endpoint and the schema its client reads.
-BENTO_PATHS = frozenset({"/classify", "/schema.json"})
+TYPED_PATH = "/classify"
+SCHEMA_PATH = "/schema.json"
 
 
 class Dispatch:
@@ -50,6 +53,7 @@ class Dispatch:
         settings = process.settings
         self._requests = process.requests
         self._bodies = process.bodies
+        self._tracing = process.tracing
         self._access_log = settings.access_log
         self._origins = {origin.encode("latin-1") for origin in settings.cors_origins}
         self._routes = Routes(
@@ -65,7 +69,10 @@ class Dispatch:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
         if kind == "http":
-            if scope["path"] in BENTO_PATHS:
+            path = scope["path"]
+            if path == TYPED_PATH:
+                await self._typed(scope, receive, send)
+            elif path == SCHEMA_PATH:
                 await self._bento(scope, receive, send)
             else:
                 await self._answer(scope, receive, send)
@@ -80,6 +87,8 @@ class Dispatch:
         requests, surface = self._requests, "other"
         requests.in_flight += 1
         request = Request(scope, receive, self._bodies, started)
+        span = None if self._tracing is None else self._tracing.begin(request)
+        status = 499  # as it stays when the client goes away first
         try:
             try:
                 route, argument = self._routes.find(scope["path"])
@@ -111,13 +120,48 @@ class Dispatch:
             if self._process.draining:
                 headers.append(CLOSE)
             body = b"" if scope["method"] == "HEAD" else response.body
-            await respond(send, response.status, body, headers)
+            status = response.status
+            await respond(send, status, body, headers)
             ended = time.perf_counter()
-            requests.answered(surface, request.model, response.status, ended - started)
+            requests.answered(surface, request.model, status, ended - started)
             if self._access_log:
                 self._log(request, response, ended - started)
         finally:
             requests.in_flight -= 1
+            self._bodies.release(scope)
+            if span is not None and self._tracing is not None:
+                self._tracing.end(span, request, surface, status)
+
+    async def _typed(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """BentoML's middleware and endpoint around a handler of ours."""
+        started = time.perf_counter()
+        request = Request(scope, receive, self._bodies, started)
+        status = 500
+
+        async def answer() -> Response:
+            try:
+                if self._process.keys.predictions is not None:
+                    self._process.keys.predictions(request.headers)
+                response = await self._process.typed.classify(request)
+            except Problem as problem:
+                response = self._problem(problem, "typed", request.model)
+            except Disconnected:
+                response = Response(400, b"", [])
+            response.headers.append((b"x-request-id", request.id))
+            return response
+
+        async def watch(message: Message) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            await send(message)
+
+        scope[ANSWER] = answer
+        self._requests.in_flight += 1
+        try:
+            await self._bento(scope, receive, watch)
+            self._requests.answered("typed", request.model, status, time.perf_counter() - started)
+        finally:
+            self._requests.in_flight -= 1
             self._bodies.release(scope)
 
     def _other_method(self, method: str, route: Route) -> Response:

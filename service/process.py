@@ -29,6 +29,8 @@ from service.receipts import Signer, load_keys
 from service.repository import Repository
 from service.settings import Settings
 from service.totals import Totals
+from service.tracing import Tracing
+from service.typed import Typed
 from service.v1 import V1
 from service.v2 import V2
 
@@ -59,6 +61,7 @@ class Process:
         self.keys = KeyRing(settings.api_keys, settings.admin_keys)
         self.v1 = V1(self.classifier, settings)
         self.v2 = V2(self.classifier, settings, lambda: self.readiness()[0])
+        self.typed = Typed(self.classifier, settings)
         self.repository = Repository(self.models, self.store)
         self.page = Page()
         self.ledger = self._ledger()
@@ -78,6 +81,7 @@ class Process:
             lambda: totals.show([live.manifest for live in self.models.live()])
         )
         self._tasks: list[asyncio.Task[Any]] = []
+        self.tracing = Tracing() if settings.tracing else None
         self._lag = metrics.Tally(metrics.LAG)
 
     async def start(self) -> None:
@@ -95,6 +99,8 @@ class Process:
         await asyncio.to_thread(self.clerk.close)
         if self.classifier.capture is not None:
             await asyncio.to_thread(self.classifier.capture.close)
+        if self.tracing is not None:
+            await asyncio.to_thread(self.tracing.close)
         metrics.READY.set(0)
         self.flush()
 
