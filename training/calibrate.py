@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,13 +40,30 @@ def calibrate(
     validation part, so that a threshold's rate is measured on images that fitted nothing.
     """
     temperature = fit_temperature(*calibration)
-    chances = softmax(validation[0] / temperature)
+    found = calibrate_probabilities(
+        calibration=(softmax(calibration[0] / temperature), calibration[1]),
+        validation=softmax(validation[0] / temperature),
+        pixels=pixels,
+        uncertain_rate=uncertain_rate,
+    )
+    alien = upper_threshold(energy(validation[0], temperature), alien_rate)
+    return replace(found, temperature=temperature, alien=alien)
+
+
+def calibrate_probabilities(
+    *,
+    calibration: tuple[NDArray[np.floating[Any]], NDArray[np.uint8]],
+    validation: NDArray[np.floating[Any]],
+    pixels: NDArray[np.uint8],
+    uncertain_rate: float,
+) -> Calibration:
+    """The same from probabilities, for models that have no logits and hence no energy."""
     return Calibration(
-        temperature=temperature,
-        uncertain=lower_threshold(chances.max(axis=1), uncertain_rate),
-        alien=upper_threshold(energy(validation[0], temperature), alien_rate),
-        quantiles=conformal_quantiles(softmax(calibration[0] / temperature), calibration[1]),
-        references=references(chances, pixels),
+        temperature=1.0,
+        uncertain=lower_threshold(validation.max(axis=1), uncertain_rate),
+        alien=None,
+        quantiles=conformal_quantiles(*calibration),
+        references=references(validation, pixels),
     )
 
 

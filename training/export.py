@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from artifacts.manifest import Input, Manifest
 from artifacts.model import Model, from_bytes
 from artifacts.store import Store
-from training import nets
+from training import classical, nets
 from training.calibrate import Calibration
 from training.data import Images
 from training.datasets import Dataset
@@ -32,6 +32,7 @@ OPSET = 20  # IR version 10: both are read by ONNX Runtime 1.20, the oldest we s
 IR_VERSION = 10
 BATCHES = (1, 2, 7, 32)  # sizes at which the graph is compared with torch
 TOLERANCE = 2e-5  # largest difference of a probability
+ESTIMATOR_TOLERANCE = 1e-4  # scikit-learn computes in double precision, the graph in single
 SAMPLES = 20  # golden samples, the same number of each class
 
 
@@ -77,26 +78,71 @@ def draft(
     served = Served(net.cpu().eval(), calibration.temperature).eval()
     example = torch.from_numpy(images.pixels[:1])
     channels_first = (1, dataset.shape[2] if len(dataset.shape) == 3 else 1, *dataset.shape[:2])
-    manifest = Manifest(
-        name=recipe.name,
-        task=dataset.task,
-        labels=dataset.labels,
-        input=input_of(dataset),
-        outputs=("probabilities", "energy"),
-        uncertain=calibration.uncertain,
-        alien=calibration.alien,
-        quantiles=calibration.quantiles,
-        references=calibration.references,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    manifest = manifest_for(
+        recipe,
+        dataset,
+        calibration,
+        provenance,
         parameters=nets.parameters(net),
         macs=nets.multiply_accumulates(net, torch.zeros(channels_first)),
-        test={},
-        provenance=provenance,
     )
     model = describe(to_onnx(served, example), manifest)
     loaded = from_bytes(model, manifest, execution_provider="cpu")
     compare(loaded, served, images.pixels)
     return Draft(model, manifest, golden(loaded, images))
+
+
+def draft_estimator(
+    estimator: Any,
+    recipe: Recipe,
+    dataset: Dataset,
+    calibration: Calibration,
+    images: Images,
+    provenance: dict[str, Any],
+) -> Draft:
+    """The same for a scikit-learn classifier, compared with scikit-learn. Raises ExportFailed."""
+    size = classical.size_of(estimator)
+    manifest = manifest_for(recipe, dataset, calibration, provenance, parameters=size, macs=0)
+    model = describe(classical.to_onnx(estimator, dataset.shape), manifest)
+    loaded = from_bytes(model, manifest, execution_provider="cpu")
+    for size in BATCHES:
+        batch = images.pixels[:size]
+        chances = estimator.predict_proba(classical.flat(batch))
+        away = float(np.abs(loaded.predict(batch).probabilities - chances).max())
+        if not away <= ESTIMATOR_TOLERANCE:
+            raise ExportFailed(
+                f"{recipe.name}: at batch {size} graph and scikit-learn differ by {away:.2g}, at "
+                f"most {ESTIMATOR_TOLERANCE:g} is allowed"
+            )
+    return Draft(model, manifest, golden(loaded, images))
+
+
+def manifest_for(
+    recipe: Recipe,
+    dataset: Dataset,
+    calibration: Calibration,
+    provenance: dict[str, Any],
+    *,
+    parameters: int,
+    macs: int,
+) -> Manifest:
+    """A manifest without figures; a model that has no energy has no threshold for it either."""
+    return Manifest(
+        name=recipe.name,
+        task=dataset.task,
+        labels=dataset.labels,
+        input=input_of(dataset),
+        outputs=("probabilities",) if calibration.alien is None else ("probabilities", "energy"),
+        uncertain=calibration.uncertain,
+        alien=calibration.alien,
+        quantiles=calibration.quantiles,
+        references=calibration.references,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        parameters=parameters,
+        macs=macs,
+        test={},
+        provenance=provenance,
+    )
 
 
 def publish(draft: Draft, recipe: Recipe, test: Images, store: Store) -> Manifest:

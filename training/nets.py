@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.datasets import DATASETS
-from training.recipe import Airbench, Dense, Recipe
+from training.recipe import Airbench, Convolutional, Dense, Recipe
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -46,7 +46,11 @@ def build(recipe: Recipe) -> Network:
     channels = dataset.shape[2] if len(dataset.shape) == 3 else 1
     if isinstance(recipe.net, Dense):
         return Perceptron(recipe.net, math.prod(dataset.shape), classes)
-    return AirbenchNet(recipe.net, channels, classes)
+    if isinstance(recipe.net, Convolutional):
+        return Lenet(recipe.net, channels, dataset.shape[0], classes)
+    if isinstance(recipe.net, Airbench):
+        return AirbenchNet(recipe.net, channels, classes)
+    raise TypeError(f"recipe {recipe.name} is no network")
 
 
 class Standardise(nn.Module):
@@ -91,6 +95,29 @@ class Perceptron(Network):
         if self.standardise is not None:
             x = self.standardise(x)
         logits: Tensor = self.layers(x.flatten(1))
+        return logits
+
+
+class Lenet(Network):
+    """Convolutions with pools, then a perceptron on what is left of the map."""
+
+    def __init__(self, shape: Convolutional, channels: int, side: int, classes: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for outer in shape.filters:
+            padding = shape.kernel // 2 if shape.padded else 0
+            layers.append(nn.Conv2d(channels, outer, shape.kernel, padding=padding))
+            if shape.norm:
+                layers.append(nn.BatchNorm2d(outer))
+            layers += [nn.ReLU(), nn.MaxPool2d(2)]
+            channels = outer
+            side = (side if shape.padded else side - shape.kernel + 1) // 2
+        self.features = nn.Sequential(*layers)
+        dense = Dense(hidden=shape.hidden, dropout=shape.dropout)
+        self.classifier = Perceptron(dense, channels * side * side, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(self.features(x))
         return logits
 
 

@@ -41,7 +41,29 @@ class Airbench:
     depth: int = 2  # convolutions in a group
 
 
-Net = Dense | Airbench
+@dataclass(frozen=True, kw_only=True)
+class Convolutional:
+    """Convolutions each followed by ReLU and a 2x2 pool, then hidden layers, as in LeNet-5."""
+
+    filters: tuple[int, ...]  # channels of each convolution
+    kernel: int  # side of a filter, in pixels
+    padded: bool = False  # whether a convolution keeps the map's size
+    norm: bool = False  # batch normalisation after each convolution
+    hidden: tuple[int, ...]
+    dropout: tuple[float, ...] = ()  # after each hidden layer; () for none
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimator:
+    """A scikit-learn classifier on the pixels, 0..1."""
+
+    kind: Literal["tree", "forest", "svm"]
+    max_depth: int | None = None  # of a tree; a deep forest is too large to commit
+    min_leaf: int = 1  # training images in a leaf, at least
+    images: int | None = None  # train on so many only, the first; None: all
+
+
+Net = Dense | Airbench | Convolutional | Estimator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,10 +87,10 @@ class Recipe:
     summary: str
     dataset: str  # a key of training.datasets.DATASETS
     net: Net
-    epochs: int
-    batch_size: int  # images per step
-    peak_lr: float  # top of the schedule, at this batch size
     min_accuracy: float  # of the test images, 0..1: publishing refuses below it
+    epochs: int = 1
+    batch_size: int = 128  # images per step
+    peak_lr: float = 1e-3  # top of the schedule, at this batch size
     optimizer: Optimizer = "nesterov"
     momentum: float = 0.9
     weight_decay: float = 0.0
@@ -121,7 +143,17 @@ class Recipe:
                 "net.dropout",
                 "one share for each hidden layer, or none",
             )
-        else:
+        elif isinstance(self.net, Convolutional):
+            for k in range(len(self.net.filters)):
+                side -= 0 if self.net.padded else self.net.kernel - 1
+                if side < 2:
+                    raise BadRecipe(
+                        f"recipe {self.name}: convolution {k + 1} of {self.net.kernel} x "
+                        f"{self.net.kernel} leaves a map of {max(side, 0)} x {max(side, 0)}, too "
+                        "small for the 2 x 2 pool; use smaller filters or fewer convolutions"
+                    )
+                side //= 2
+        elif isinstance(self.net, Airbench):
             self._require(bool(self.net.widths), "net.widths", "at least one group")
             self._require(self.net.depth in (2, 3), "net.depth", "2 or 3")
             side -= 1

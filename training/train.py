@@ -14,19 +14,21 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
 from artifacts.manifest import MODEL_FILE, Manifest
 from artifacts.store import NotFound, Store
-from training import export
-from training.calibrate import Calibration, calibrate
-from training.data import Parts, load, load_test
+from training import classical, export
+from training.calibrate import Calibration, calibrate, calibrate_probabilities
+from training.data import Images, Parts, load, load_test
 from training.datasets import DATASETS, Dataset
 from training.fit import Device, Run, fit, logits_of
 from training.nets import Network, build
-from training.recipe import Recipe, settings
+from training.recipe import Estimator, Recipe, settings
 from training.recipes import recipe_named
 
 RESULT = "result.json"
@@ -53,6 +55,9 @@ def train(recipe: Recipe, options: Options, store: Store) -> Manifest:
     initial = published_weights(store, options.init_from) if options.init_from else None
     teacher = teacher_of(recipe, store) if recipe.teacher else None
     parts = load(dataset, options.data, recipe.split)
+    if isinstance(recipe.net, Estimator):
+        draft = estimate(recipe, dataset, parts, options, start)
+        return publish(draft, recipe, options, store)
     run = fit(
         recipe,
         parts,
@@ -74,11 +79,38 @@ def train(recipe: Recipe, options: Options, store: Store) -> Manifest:
         parts.validation,
         provenance(recipe, dataset, parts.split_sha256, time.perf_counter() - start, options),
     )
-    manifest = export.publish(draft, recipe, load_test(dataset, options.data), store)
+    return publish(draft, recipe, options, store)
+
+
+def publish(draft: export.Draft, recipe: Recipe, options: Options, store: Store) -> Manifest:
+    """Measure on the test images, publish, make live, and leave the figures with the run."""
+    test = load_test(DATASETS[recipe.dataset], options.data)
+    manifest = export.publish(draft, recipe, test, store)
     store.activate(manifest.name, manifest.version)
+    options.out.mkdir(parents=True, exist_ok=True)
     record = {"model": manifest.name, "version": manifest.version, "test": manifest.test}
     (options.out / RESULT).write_text(json.dumps(record, indent=1) + "\n")
     return manifest
+
+
+def estimate(
+    recipe: Recipe, dataset: Dataset, parts: Parts, options: Options, start: float
+) -> export.Draft:
+    """A fitted and exported scikit-learn classifier."""
+    estimator = classical.fit_estimator(recipe, parts.train)
+
+    def chances(images: Images) -> NDArray[np.float64]:
+        found: NDArray[np.float64] = estimator.predict_proba(classical.flat(images.pixels))
+        return found
+
+    calibration = calibrate_probabilities(
+        calibration=(chances(parts.calibration), parts.calibration.labels),
+        validation=chances(parts.validation),
+        pixels=parts.validation.pixels,
+        uncertain_rate=recipe.uncertain_rate,
+    )
+    facts = provenance(recipe, dataset, parts.split_sha256, time.perf_counter() - start, options)
+    return export.draft_estimator(estimator, recipe, dataset, calibration, parts.validation, facts)
 
 
 def calibration_of(

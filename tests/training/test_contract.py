@@ -6,22 +6,25 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from artifacts.model import load
 from artifacts.store import Store
 from tests.training.small import parts, samples
-from training import export
-from training.calibrate import calibrate
+from training import classical, export
+from training.calibrate import calibrate, calibrate_probabilities
 from training.datasets import DATASETS
 from training.fit import begin, fit, logits_of, loss_of, to_tensors
 from training.nets import build
 from training.optimizers import optimizers_for
-from training.recipe import Recipe
+from training.recipe import Estimator, Recipe
 from training.recipes import RECIPES
 
-EVERY = pytest.mark.parametrize("name", RECIPES)
+NETWORKS = [name for name, recipe in RECIPES.items() if not isinstance(recipe.net, Estimator)]
+ESTIMATORS = [name for name in RECIPES if name not in NETWORKS]
+EVERY = pytest.mark.parametrize("name", NETWORKS)
 CPU = torch.device("cpu")
 
 
@@ -125,3 +128,26 @@ def test_the_published_model_answers_as_the_network_does(name: str, tmp_path: Pa
     again = build(recipe)
     again.load(export.weights(draft.model))
     assert abs(logits_of(again, images.validation) - logits).max() < 1e-4
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_a_published_estimator_answers_as_scikit_learn_does(name: str, tmp_path: Path) -> None:
+    recipe = replace(RECIPES[name], min_accuracy=0)
+    images = parts(recipe.dataset, 150)
+    estimator = classical.fit_estimator(recipe, images.train)
+    wanted = estimator.predict_proba(classical.flat(images.validation.pixels))
+    found = calibrate_probabilities(
+        calibration=(wanted, images.validation.labels),
+        validation=wanted,
+        pixels=images.validation.pixels,
+        uncertain_rate=0.1,
+    )
+    dataset = DATASETS[recipe.dataset]
+    draft = export.draft_estimator(estimator, recipe, dataset, found, images.validation, {})
+    store = Store(tmp_path, release=tmp_path / "none")
+    manifest = export.publish(draft, recipe, images.validation, store)
+    assert manifest.alien is None
+    served = load(store.folder(name, manifest.version), execution_provider="cpu")
+    answers = served.predict(images.validation.pixels)
+    assert answers.energy is None
+    assert np.abs(answers.probabilities - wanted).max() < 1e-4

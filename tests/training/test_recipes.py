@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from training.recipe import Airbench, BadRecipe, Dense, settings
+from training.recipe import Airbench, BadRecipe, Convolutional, Dense, settings
 from training.recipes import RECIPES, recipe_named
 
 GOOD = RECIPES["mnist-cnn"]
@@ -30,6 +30,10 @@ GOOD = RECIPES["mnist-cnn"]
         ({"net": Dense(hidden=(8, 0))}, "net.hidden"),
         ({"net": Dense(hidden=(8,), dropout=(0.1, 0.1))}, "net.dropout"),
         ({"net": Airbench(widths=(8,) * 6)}, "group 4 would halve a map of 1 x 1"),
+        (
+            {"net": Convolutional(filters=(6, 16, 32), kernel=5, hidden=(120,))},
+            "convolution 3 of 5 x 5 leaves a map of 0 x 0",
+        ),
     ],
 )
 def test_a_bad_value_is_refused(change: dict[str, Any], message: str) -> None:
