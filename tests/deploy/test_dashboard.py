@@ -46,8 +46,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         serving(folder) as server,
         prometheus(folder / "prometheus", server.url.removeprefix("http://")) as watching,
     ):
-        watching.wait("sum(vitrine_predictions_total)")
-        before = watching.wait("count(vitrine_feedback_total)")
+        before = watching.wait("count(vitrine_feedback_total{model='toy'})")
         assert before == {(): 8}
         labels: Counter[tuple[str, str, str]] = Counter()
         with ThreadPoolExecutor(4) as pool:

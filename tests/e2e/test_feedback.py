@@ -163,7 +163,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 def test_every_combination_is_in_metrics_from_zero(shared: Server) -> None:
     text = httpx.get(f"{shared.url}/metrics").text
-    lines = [line for line in text.splitlines() if line.startswith("vitrine_feedback_total{")]
+    lines = [line for line in text.splitlines() if "vitrine_feedback_total{" in line]
+    lines = [line for line in lines if 'model="toy"' in line]
     assert len(lines) == 2 * 2 * 2
     assert all(line.endswith(" 0.0") for line in lines)
     assert "vitrine_ledger_up 1.0" in text
