@@ -22,9 +22,10 @@ import numpy as np
 from artifacts import model as loading
 from artifacts.manifest import BadArtifact, Manifest, read
 from artifacts.store import Catalog, NotFound, Store
-from service.batcher import Batcher, Turns
+from service.batcher import Batcher
 from service.metrics import RELOADS, ModelMeter
 from service.settings import Settings
+from service.turns import Turns
 
 log = logging.getLogger("vitrine.models")
 

@@ -1,0 +1,94 @@
+"""Whose turn it is: one batch at a time, the models with waiting rows in rotation.
+
+Everything but a run itself happens on the event loop, so there are no locks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from service.runner import Clock, Run
+
+if TYPE_CHECKING:
+    from service.batcher import Batcher, Share
+
+# A run expected to take longer than this leaves the event loop free by using the model's thread.
+# Handing over costs some 60 us and the loop's core anyway, so short runs are cheaper inline.
+INLINE_LIMIT_S = 0.004
+
+
+class Turns:
+    """Runs the batches of all models of a process, one at a time.
+
+    More would only take each other's core.
+    """
+
+    def __init__(self, clock: Clock = time.perf_counter) -> None:
+        self.clock = clock
+        self.busy = False  # a run is under way, or will begin as soon as the loop is free
+        self._waiting: deque[Batcher] = deque()
+        self._until = 0.0  # when the run on the thread should end
+        self._thread: ThreadPoolExecutor | None = None
+
+    def add(self, batcher: Batcher) -> None:
+        """Put a batcher with rows into the rotation; a run follows as soon as the loop is free.
+
+        Requests whose bytes arrived together are all heard before that run begins.
+        """
+        batcher.in_rotation = True
+        self._waiting.append(batcher)
+        if not self.busy:
+            self.busy = True
+            asyncio.get_running_loop().call_soon(self._next)
+
+    def ahead_s(self, batcher: Batcher) -> float:
+        """How long the batches of the other models may hold up the next one of this model."""
+        return sum(b.batch_s() for b in self._waiting if b is not batcher)
+
+    def running_s(self, now: float) -> float:
+        """How much longer the run under way should take."""
+        return max(0.0, self._until - now)
+
+    def close(self) -> None:
+        """End the thread; call when every batcher is closed."""
+        if self._thread is not None:
+            self._thread.shutdown()
+
+    def _next(self) -> None:
+        while self._waiting:
+            batcher = self._waiting.popleft()
+            batcher.in_rotation = False
+            shares, parts = batcher.take()
+            if shares:
+                break
+        else:
+            self.busy = False
+            return
+        expected_s = batcher.times.expect(sum(share.rows for share in shares))
+        if expected_s <= INLINE_LIMIT_S:
+            self._finish(batcher, shares, batcher.runner.run(parts))
+            return
+        self._until = self.clock() + expected_s
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, "inference")
+        loop = asyncio.get_running_loop()
+
+        def ended(running: Future[Run]) -> None:
+            loop.call_soon_threadsafe(self._finish, batcher, shares, running.result())
+
+        self._thread.submit(batcher.runner.run, parts).add_done_callback(ended)
+
+    def _finish(self, batcher: Batcher, shares: list[Share], run: Run) -> None:
+        self._until = 0.0
+        try:
+            batcher.deliver(shares, run)
+        finally:  # whatever went wrong in telling of this batch, the next one must run
+            if batcher.queued and not batcher.in_rotation:
+                batcher.in_rotation = True
+                self._waiting.append(batcher)
+            # Not a loop: between two batches the event loop reads what has arrived meanwhile.
+            asyncio.get_running_loop().call_soon(self._next)
