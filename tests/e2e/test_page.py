@@ -177,4 +177,5 @@ def test_the_page_fits_and_is_pictured(
     folder.mkdir(parents=True, exist_ok=True)
     picture = folder / f"page-{kind}-{scheme}.png"
     page.screenshot(path=picture, full_page=True)
-    assert Image.open(picture).size[0] == width
+    with Image.open(picture) as drawn:
+        assert drawn.size[0] == width
