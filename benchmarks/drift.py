@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{len(images)} {source}, {RATE} a second; an hour of the rules is a minute")
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vitrine-drift-")))
-        url = stack.enter_context(_service(folder, arguments.state))
+        url = stack.enter_context(service(folder, arguments.state))
         server = stack.enter_context(
             prometheus(folder / "prometheus", url.removeprefix("http://"), faster=FASTER)
         )
@@ -183,9 +183,13 @@ def _draw(server: Prometheus, started: float, ends: list[float], out: Path) -> N
         below.plot(*hours(f"PSI of {of}"), label=of)
     below.axhline(0.2, color="k", linestyle="--", linewidth=1, label="alert above 0.2")
     below.set(ylabel="population stability index", xlabel="hours", yscale="log", ylim=(1e-3, 20))
-    for axes in (above, below):
+    for axes, alert in ((above, ALERTS[0]), (below, ALERTS[1])):
+        fires = server.series(f'max(ALERTS{{alertname="{alert}", alertstate="firing"}})', started)
+        if fires:
+            when = (fires[0][0] - started) * FASTER / 3600
+            axes.axvline(when, color="tab:red", linewidth=1.5, label=f"{alert} fires")
         axes.axvline((ends[0] - started) * FASTER / 3600, color="grey", linewidth=1)
-        axes.legend(loc="lower left", fontsize=8)
+        axes.legend(loc="center left", fontsize=8)
         axes.grid(alpha=0.3)
     above.set_title("The same digits, then inverted and blurred (from the grey line on)")
     figure.savefig(out, dpi=120)
@@ -193,7 +197,7 @@ def _draw(server: Prometheus, started: float, ends: list[float], out: Path) -> N
 
 
 @contextlib.contextmanager
-def _service(folder: Path, models_of: Path | None) -> Iterator[str]:
+def service(folder: Path, models_of: Path | None) -> Iterator[str]:
     """Two workers on a port and a state folder of their own, ready."""
     state = folder / "state"
     state.mkdir()
@@ -213,7 +217,7 @@ def _service(folder: Path, models_of: Path | None) -> Iterator[str]:
         )
     url = f"http://127.0.0.1:{port}"
     try:
-        end = time.monotonic() + 60
+        end = time.monotonic() + 180
         while not _ready(url):
             if process.poll() is not None or time.monotonic() > end:
                 raise SystemExit((folder / "server.log").read_text())
