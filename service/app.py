@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import bentoml
 
@@ -32,6 +33,20 @@ class Front(bentoml.Service[Any]):  # type: ignore[misc]
         return Dispatch(Process(SETTINGS), super().to_asgi(is_main=is_main))
 
 
+class Form(bentoml.IODescriptor):  # type: ignore[misc]
+    """What the typed client sends. The server's own reading of it is in service.typed."""
+
+    images: list[Path]
+    model: str
+    top_k: int = 3
+    preprocess: str = "auto"
+
+    @classmethod
+    async def from_http_request(cls, request: Any, serde: Any) -> Form:
+        """Nothing: the body is left to the endpoint, for BentoML would write files of it."""
+        return cast(Form, cls.model_construct(images=[], model=""))
+
+
 @bentoml.service(
     service_class=Front,
     name="vitrine",
@@ -45,6 +60,23 @@ class Front(bentoml.Service[Any]):  # type: ignore[misc]
 class Vitrine:
     """Small image classifiers over HTTP."""
 
-    @bentoml.api(route="/classify")  # type: ignore[untyped-decorator]
-    def classify(self) -> str:
-        return "todo"
+    @bentoml.api(route="/classify", input_spec=Form)  # type: ignore[untyped-decorator]
+    async def classify(
+        self,
+        images: list[Path],
+        model: str,
+        top_k: int,
+        preprocess: str,
+        ctx: bentoml.Context,
+    ) -> dict[str, Any]:
+        """Classify the images, each a file, by a model's or a task's name.
+
+        The answer is that of POST /v1/classify/{model}.
+        """
+        from starlette.responses import Response
+
+        answer = await ctx.request.scope["vitrine.answer"]()
+        ctx.response.status_code = answer.status
+        whole = Response(answer.body, answer.status)
+        whole.raw_headers.extend(answer.headers)
+        return cast("dict[str, Any]", whole)  # BentoML passes a Response on as it is
