@@ -91,7 +91,7 @@ _DEFAULTS = (
         summary="Objects in colour, under 40 MMAC and 0.7 M parameters.",
         dataset="cifar10",
         net=Airbench(widths=(32, 96, 128)),
-        epochs=16,
+        epochs=10,
         batch_size=512,
         optimizer="muon",
         peak_lr=0.1,
@@ -99,7 +99,7 @@ _DEFAULTS = (
         ema=0.995,
         augment=Augment(flip="alternating", shift=2),
         uncertain_rate=0.10,
-        min_accuracy=0.80,
+        min_accuracy=0.85,
     ),
 )
 
