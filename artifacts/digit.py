@@ -34,6 +34,7 @@ class _Figure:
     polarity: str
     ground: str
     contrast: float  # grey levels between ink and ground
+    as_is: NDArray[np.uint8] | None = None  # the whole picture's ink, if nearly in own form
 
 
 def place(grey: NDArray[np.uint8]) -> tuple[tuple[NDArray[np.uint8], ...], dict[str, Any]]:
@@ -53,7 +54,13 @@ def place(grey: NDArray[np.uint8]) -> tuple[tuple[NDArray[np.uint8], ...], dict[
     if len(first.boxes) > 1:
         report |= {"several": True, "boxes": [list(box) for box in first.boxes]}
         report["box"] = list(strokes.union(first.boxes))
-    return tuple(centred(figure.ink) for figure in found), report
+    candidates = []
+    for figure in found:
+        if figure.as_is is None or not own_form(figure.as_is):
+            candidates.append(centred(figure.ink))
+        if figure.as_is is not None:
+            candidates.append(figure.as_is)
+    return tuple(candidates), report
 
 
 def own_form(grey: NDArray[np.uint8]) -> bool:
@@ -115,10 +122,21 @@ def _figure(
     kept = [k for group in groups for k in group]
     left, top, right, bottom = strokes.union(boxes)
     shown = np.where(_grown(pieces.mask(kept), 1), ink, 0)[top:bottom, left:right]
+    as_is = _nearly_own(ink, strokes.longest(boxes[0])) if ink.shape == (SIDE, SIDE) else None
     scaled: list[strokes.Box] = [
         (b[0] * factor, b[1] * factor, b[2] * factor, b[3] * factor) for b in boxes
     ]
-    return _Figure(shown, scaled, reading.polarity, reading.ground, peak)
+    return _Figure(shown, scaled, reading.polarity, reading.ground, peak, as_is)
+
+
+def _nearly_own(ink: NDArray[np.float32], longest: int) -> NDArray[np.uint8] | None:
+    """float32[28, 28] of ink as it stands, if its centre and size leave it open whether the digit
+    is misplaced or something was added to one that was in its place."""
+    mass = float(ink.sum())
+    off = max(abs(float(ink.sum(axis) @ _INDEX) / mass - CENTRE) for axis in (0, 1))
+    if off > 2 or longest < BOX - 4:
+        return None
+    return np.rint(ink * 255).astype(np.uint8)
 
 
 def _closer(
@@ -158,9 +176,10 @@ def _is_sheet(pieces: strokes.Pieces, group: list[int], box: strokes.Box) -> boo
     wide, high = box[2] - box[0], box[3] - box[1]
     outline = pieces.silhouette(group)
     return (
-        min(wide, high) > max(24, 0.4 * max(wide, high))
-        and outline > 0.7 * wide * high
-        and int(pieces.area[group].sum()) > 0.75 * outline
+        min(wide, high) > max(24, 0.5 * max(wide, high))
+        and wide * high > 0.3 * pieces.shape[0] * pieces.shape[1]
+        and outline > 0.85 * wide * high
+        and int(pieces.area[group].sum()) > 0.7 * outline
     )
 
 

@@ -76,8 +76,8 @@ def _uneven(values: Floats) -> list[Reading]:
     smooth = blurred(values, 3)
     light_ground = closed(smooth, window)
     # Light multiplies: divided by its ground, ink in the shadow is as dark as ink in the sun.
-    dark_ink = 255 * (1 - values / np.maximum(light_ground, 24))
-    light_ink = values + closed(-smooth, window)
+    dark_ink = np.asarray(255 - 255 * values / np.maximum(light_ground, 24), np.float32)
+    light_ink = np.asarray(values + closed(-smooth, window), np.float32)
     up = np.maximum(values - blurred(values, window), 0)
     down = np.maximum(blurred(values, window) - values, 0)
     # Strokes are few and stand far off the ground, which the cube brings out.
@@ -98,7 +98,8 @@ def _ordered(light: Reading, up: float, dark: Reading, down: float) -> list[Read
 
 def _above_median(ink: Floats) -> Floats:
     """`ink` from its median up: most of a picture is ground, whose noise is not ink."""
-    return np.maximum(ink - np.median(ink), 0).astype(np.float32)
+    above: Floats = np.maximum(ink - np.float32(np.median(ink)), 0)
+    return above
 
 
 def _rim(values: Floats) -> Floats:
@@ -130,7 +131,9 @@ def blurred(values: Floats, window: int) -> Floats:
 
 def closed(values: Floats, window: int) -> Floats:
     """Morphological closing: dark strokes narrower than `window` filled with what is about them."""
-    return -_highest(-_highest(values, window), window)
+    negative: Floats = -_highest(values, window)
+    filled: Floats = -_highest(negative, window)
+    return filled
 
 
 def _highest(values: Floats, window: int) -> Floats:

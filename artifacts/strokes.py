@@ -72,9 +72,9 @@ def pieces(mask: NDArray[np.bool_], strong: NDArray[np.bool_], ink: NDArray[np.f
     known = owner >= 0
     starts, ends, owner = starts[known], ends[known], owner[known]
     area = np.bincount(owner, ends - starts, len(order)).astype(np.intp)
-    return Pieces(
-        (height, width), starts, ends, owner, weight[order], area, _boxes(starts, ends, owner, step)
-    )
+    boxes = _boxes(starts, ends, owner, step)
+    total = weight[order].astype(np.float64)
+    return Pieces((height, width), starts, ends, owner, total, area, boxes)
 
 
 def _united(starts: NDArray[np.intp], ends: NDArray[np.intp], step: int) -> NDArray[np.intp]:

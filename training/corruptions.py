@@ -35,17 +35,16 @@ def impulse_noise(image: Pixels, seed: int) -> Pixels:
 
 
 def glass_blur(image: Pixels, seed: int) -> Pixels:
-    """Blurred, each pixel swapped with a neighbour, twice, and blurred again."""
+    """Blurred, each pixel swapped with a neighbour, and blurred again."""
     rng = np.random.default_rng(seed)
     shuffled = filtered(image / 255, 0.7)
     height, width = image.shape
-    for _ in range(2):
-        for row in range(height - 2, 0, -1):
-            steps = rng.integers(-1, 2, (width, 2))
-            for column in range(width - 2, 0, -1):
-                down, across = steps[column]
-                here, there = (row, column), (row + down, column + across)
-                shuffled[here], shuffled[there] = shuffled[there], shuffled[here]
+    for row in range(height - 2, 0, -1):
+        steps = rng.integers(-1, 2, (width, 2))
+        for column in range(width - 2, 0, -1):
+            down, across = steps[column]
+            here, there = (row, column), (row + down, column + across)
+            shuffled[here], shuffled[there] = shuffled[there], shuffled[here]
     return pixels(filtered(shuffled, 0.7))
 
 
@@ -74,7 +73,7 @@ def _about_centre(image: Pixels, matrix: NDArray[np.float64], shape: tuple[int, 
 def shear(image: Pixels, seed: int) -> Pixels:
     """Slanted by 0.4 columns a row, to either side."""
     amount = 0.4 * np.random.default_rng(seed).choice([-1, 1])
-    return _about_centre(image, np.array([[1, amount], [0, 1]]), image.shape)  # type: ignore[arg-type]
+    return _about_centre(image, np.array([[1, amount], [0, 1]]), image.shape)
 
 
 def rotated(image: Pixels, seed: int, degrees: float = 30.0) -> Pixels:
@@ -155,7 +154,7 @@ def _clouds(shape: tuple[int, int], rng: np.random.Generator, decay: float) -> F
 def fog(image: Pixels, seed: int) -> Pixels:
     """Clouds of twice the digit's own light laid over it, the whole dimmed to fit."""
     thickness = 1.5
-    clouds = _clouds(image.shape, np.random.default_rng(seed), 1.7)  # type: ignore[arg-type]
+    clouds = _clouds(image.shape, np.random.default_rng(seed), 1.7)
     return pixels((image / 255 + thickness * clouds) / (1 + thickness))
 
 
@@ -185,7 +184,7 @@ def zigzag(image: Pixels, seed: int) -> Pixels:
 def _with_line(
     image: Pixels, rng: np.random.Generator, points: list[tuple[float, float]], gap: int
 ) -> Pixels:
-    """White strokes through `points` (x, y in 0..1), turned at random, dotted every `gap` pixels."""
+    """White strokes through `points` (x, y in 0..1), turned anyhow, dotted every `gap` pixels."""
     size, fine = image.shape[0], 4
     angle = rng.uniform(0, np.pi)
     turned = []
@@ -207,8 +206,8 @@ def _with_line(
             pen.ellipse([x - 3, y - 3, x + 3, y + 3], fill=255)
     else:
         pen.line(turned, fill=255, width=fine)
-    line = np.asarray(sheet.reduce(fine))
-    return np.maximum(image, line)
+    lined: Pixels = np.maximum(image, np.asarray(sheet.reduce(fine)))
+    return lined
 
 
 def canny_edges(image: Pixels, seed: int) -> Pixels:
@@ -257,7 +256,8 @@ def _dilated(values: Floats, cross: bool) -> Floats:
     places = [(0, 1), (1, 0), (1, 1), (1, 2), (2, 1)]
     if not cross:
         places += [(0, 0), (0, 2), (2, 0), (2, 2)]
-    return np.maximum.reduce([around[r : r + height, c : c + width] for r, c in places])
+    parts = [around[r : r + height, c : c + width] for r, c in places]
+    return np.asarray(np.maximum.reduce(parts), np.float32)
 
 
 MNIST_C_STYLE: dict[str, Corruption] = {
