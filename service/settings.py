@@ -59,6 +59,11 @@ class Settings:
     access_log: bool = False
     tracing: bool = False  # whether OpenTelemetry's own variables name an exporter
 
+    @staticmethod
+    def variables() -> frozenset[str]:
+        """The names of all variables that are read."""
+        return frozenset(PREFIX + name.upper() for name in _PARSERS)
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
         """The settings in `environ`. Raises BadSetting naming the variable and what it may be."""
