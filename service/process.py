@@ -40,12 +40,12 @@ log = logging.getLogger("vitrine")
 class Process:
     """Everything a worker holds, by name; made once, when its application is made."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, store: Store | None = None) -> None:
         self.settings = settings
         self.draining = False
         self.state_problem = self._state_problem()
         writable = settings.state if not self.state_problem else None
-        self.store = Store(settings.state)
+        self.store = store or Store(settings.state)
         self.requests = metrics.Requests()
         self.bodies = Bodies(
             limit=settings.max_body_bytes,
@@ -128,6 +128,8 @@ class Process:
         metrics.READY.set(self.models.ready and not self.draining)
         for live in self.models.live():
             live.meter.flush(live.batcher.queued)
+        for live in self.models.retired():
+            live.meter.flush()
 
     def _ledger(self) -> Ledger:
         """Where labels go; one that cannot be used refuses them, and predictions go on."""
@@ -173,7 +175,10 @@ class Process:
             now = time.perf_counter()
             self._lag.observe(max(0.0, now - expected))
             expected = now + metrics.FLUSH_S
-            self.flush()
+            try:
+                self.flush()
+            except Exception:  # a full disk, say: what is counted stays for the next tick
+                log.exception("metrics are not written")
             ticks += 1
             if ticks % 20 == 1:
                 metrics.MEMORY.set(metrics.resident_bytes())
