@@ -9,7 +9,7 @@ EVERYTHING = .[$(EXTRA),dev,train,postgres,score,ray]
 LOCK = uv pip compile pyproject.toml requirements/build.in --python-version 3.11 --no-header --upgrade
 
 .DEFAULT_GOAL := help
-.PHONY: help serve doctor test check format lock image bento clean
+.PHONY: help serve doctor test check format accuracy demo-drift bench bench-latency soak image bento lock clean
 
 help:  ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -28,6 +28,22 @@ check: $(VENV)/.everything  ## lint, format and types
 
 format: $(VENV)/.everything  ## mend what ruff can mend
 	$(VENV)/bin/ruff check --fix . ; $(VENV)/bin/ruff format .
+
+accuracy: $(VENV)/.everything  ## every MNIST and Fashion-MNIST test image through URL, against the manifests (VITRINE_DATA)
+	$(VENV)/bin/python -m benchmarks.accuracy --url $(URL) --task digits
+	$(VENV)/bin/python -m benchmarks.accuracy --url $(URL) --task fashion
+
+demo-drift: $(VENV)/.everything  ## inverted and blurred images: accuracy and drift as Prometheus sees them
+	$(VENV)/bin/python -m benchmarks.drift
+
+bench: $(VENV)/.everything  ## throughput beside BentoML, LitServe, MLServer and Triton (wrk, two cores)
+	$(VENV)/bin/python -m benchmarks.setup && $(VENV)/bin/python -m benchmarks.serving
+
+bench-latency: $(VENV)/.everything  ## latency against offered load, ours and the peers'
+	$(VENV)/bin/python -m benchmarks.setup && $(VENV)/bin/python -m benchmarks.latency
+
+soak: $(VENV)/.everything  ## minutes of mixed load: memory, pauses, bad answers
+	$(VENV)/bin/python -m benchmarks.soak
 
 image:  ## build the container image (EXTRA=gpu for CUDA)
 	docker build --build-arg EXTRA=$(EXTRA) --tag $(IMAGE) .
