@@ -57,6 +57,11 @@ class Server:
         return self.environment is None or (CACHE / self.environment / "bin" / "python").exists()
 
 
+def end_on_sigterm() -> None:
+    """Let SIGTERM unwind the stack, so that the servers are ended with their benchmark."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+
+
 def free_port() -> int:
     """A port nobody listens on now."""
     with socket.socket() as probe:

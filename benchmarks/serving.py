@@ -19,7 +19,7 @@ import onnxruntime
 
 from benchmarks import asking, ceiling, forms, images, reference, report, wrk
 from benchmarks.forms import Form
-from benchmarks.servers import SERVERS, Place, Running, Server, free_port
+from benchmarks.servers import SERVERS, Place, Running, Server, end_on_sigterm, free_port
 
 CONNECTIONS = (32, 1)
 WARM_UP_S = 1.0
@@ -127,6 +127,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--load-cpu", type=int, default=1, help="wrk's core (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("bench"), help="folder (%(default)s)")
     chosen = parser.parse_args(argv)
+    end_on_sigterm()
     servers = [s for s in SERVERS if not chosen.only or s.name in chosen.only]
     record = measure(
         servers,
