@@ -76,6 +76,12 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--seed", type=int, help="instead of the recipe's")
     sub.add_argument("--resume", action="store_true", help="go on where the latest run stopped")
     sub.add_argument("--init-from", default="", metavar="MODEL[@VERSION]", help="start from it")
+    sub.add_argument(
+        "--extra",
+        type=Path,
+        metavar="FOLDER",
+        help="learn from these images too: what `vitrine feedback export --images` wrote",
+    )
     sub.add_argument("--out", type=Path, help="folder of the run (default: a new one in runs/)")
     sub = verb(
         "evaluate", evaluate, "Measure a published model on the test images.", "evaluate mnist-cnn"
@@ -88,6 +94,21 @@ def parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("model", metavar="MODEL[@VERSION]")
     sub.add_argument("--task", action="store_true", help="let its task's name stand for it")
+    with_state(sub)
+    sub = verb(
+        "report",
+        report,
+        "Write a run's HTML page and pictures.",
+        "report runs/mnist-cnn-20260101-120000 --language pt",
+    )
+    sub.add_argument("run", type=Path, help="folder of a finished run")
+    sub.add_argument("--language", choices=("en", "pt"), default="en", help="of the labels")
+    with_data(sub)
+    with_state(sub)
+    sub = verb(
+        "compare", compare, "Write a page that compares all live models.", "compare --out page.md"
+    )
+    sub.add_argument("--out", type=Path, default=Path("docs/models.md"))
     with_state(sub)
     sub = verb(
         "samples",
@@ -132,7 +153,9 @@ def show(arguments: argparse.Namespace) -> int:
 def run(arguments: argparse.Namespace) -> int:
     recipe = changed(recipe_named(arguments.name), arguments)
     from training.checkpoint import BadCheckpoint
+    from training.datasets import DATASETS
     from training.export import ExportFailed
+    from training.extra import load_extra
     from training.train import Options, latest, run_folder, train
 
     root = Path("runs")
@@ -143,6 +166,7 @@ def run(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         resume=arguments.resume,
         init_from=arguments.init_from,
+        extra=arguments.extra and load_extra(arguments.extra, DATASETS[recipe.dataset]),
     )
     try:
         manifest = train(recipe, options, store_for(arguments))
@@ -188,6 +212,27 @@ def release(arguments: argparse.Namespace) -> int:
         print(f"vitrine-train: {error}", file=sys.stderr)
         return 1
     print(summary(manifest))
+    return 0
+
+
+def report(arguments: argparse.Namespace) -> int:
+    from training.report import write_report
+
+    try:
+        page = write_report(arguments.run, store_for(arguments), arguments.data, arguments.language)
+    except FileNotFoundError as error:
+        print(f"vitrine-train: {error.filename}: no finished run is there", file=sys.stderr)
+        return 1
+    print(page)
+    return 0
+
+
+def compare(arguments: argparse.Namespace) -> int:
+    from training.compare import compare as measured
+    from training.compare import write
+
+    write(measured(store_for(arguments)), arguments.out)
+    print(arguments.out)
     return 0
 
 

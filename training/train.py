@@ -8,7 +8,7 @@ import platform
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -26,6 +26,7 @@ from training import classical, export
 from training.calibrate import Calibration, calibrate, calibrate_probabilities
 from training.data import Images, Parts, load, load_test
 from training.datasets import DATASETS, Dataset
+from training.extra import joined, sha256
 from training.fit import Device, Run, fit, logits_of
 from training.nets import Network, build
 from training.recipe import Estimator, Recipe, settings
@@ -43,6 +44,7 @@ class Options:
     device: Device = "auto"
     resume: bool = False
     init_from: str = ""  # MODEL or MODEL@VERSION
+    extra: Images | None = None  # to learn from beside the data set's own
 
 
 def train(recipe: Recipe, options: Options, store: Store) -> Manifest:
@@ -55,6 +57,8 @@ def train(recipe: Recipe, options: Options, store: Store) -> Manifest:
     initial = published_weights(store, options.init_from) if options.init_from else None
     teacher = teacher_of(recipe, store) if recipe.teacher else None
     parts = load(dataset, options.data, recipe.split)
+    if options.extra is not None:
+        parts = replace(parts, train=joined(parts.train, options.extra))
     if isinstance(recipe.net, Estimator):
         draft = estimate(recipe, dataset, parts, options, start)
         return publish(draft, recipe, options, store)
@@ -177,6 +181,9 @@ def provenance(
         "settings": json.loads(json.dumps(settings(recipe))),
         "seed": recipe.seed,
         "init_from": options.init_from,
+        "extra": None
+        if options.extra is None
+        else {"count": len(options.extra), "sha256": sha256(options.extra)},
         "commit": commit(),
         "libraries": {name: installed(name) for name in ("numpy", "onnx", "onnxscript", "torch")},
         "python": platform.python_version(),
