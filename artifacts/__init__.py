@@ -2,6 +2,6 @@
 
 import os
 
-# ONNX Runtime 1.31 sends usage events to its maker, and keeps an id of the machine under HOME. Said
-# here, since it must be said before onnxruntime is first imported, and no artifact is loaded earlier.
+# ONNX Runtime 1.31 sends usage events to its maker, and keeps an id of the machine under HOME. It
+# looks here when it is first imported, and nothing of ours imports it earlier.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
