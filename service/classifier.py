@@ -21,7 +21,7 @@ from artifacts.classify import Preprocess, answer, prepare
 from artifacts.decision import conformal_set
 from artifacts.images import BadImage, Limits
 from artifacts.store import NotFound
-from service.batcher import Late, Ran, Refused, RowFailed
+from service.batcher import Late, Ran, Refused, RowFailed, TooManyRows
 from service.capture import Capture
 from service.http import Problem, retry_after
 from service.models import Live, Models, NotReady
@@ -52,7 +52,12 @@ class Query:
         values: dict[str, Any] = {}
         for name, value in parse_qsl(text.decode("latin-1"), keep_blank_values=True):
             if name == "top_k":
-                if not (value.isascii() and value.isdigit() and 1 <= int(value[:6]) <= 1000):
+                if not (
+                    value.isascii()
+                    and value.isdigit()
+                    and len(value) < 5
+                    and 1 <= int(value) <= 1000
+                ):
                     raise _bad_parameter(name, value, "a whole number from 1 to 1000")
                 values["top_k"] = int(value)
             elif name == "preprocess":
@@ -115,6 +120,7 @@ class Classifier:
         """The model of a name, loaded if need be. Raises Problem 404 or 503."""
         live = self.models.get(name)
         if live is not None:
+            live.used = time.monotonic()
             return live
         try:
             return await self.models.obtain(name)
@@ -143,6 +149,8 @@ class Classifier:
         """The model's outputs for the rows. Raises Problem 429, 500 or 504."""
         try:
             return await live.batcher.submit(rows, deadline)
+        except TooManyRows as refusal:
+            raise Problem(413, refusal.reason, reason="too_large") from refusal
         except Refused as refusal:
             raise Problem(
                 429,
@@ -180,6 +188,10 @@ class Classifier:
                 return await self.classify(live, data, query, deadline)
             except BadImage as error:
                 return Failed(422, str(error))
+            except Problem as problem:
+                if problem.reason != "model":
+                    raise
+                return Failed(500, problem.detail)
 
         tasks = [asyncio.ensure_future(one(data)) for data in images]
         try:

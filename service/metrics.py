@@ -6,6 +6,7 @@ BentoML before this is imported). A call of it costs 1 to 2 us; the hot path mak
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from bisect import bisect_left
@@ -207,8 +208,12 @@ class ModelMeter:
             for bin_name, above, share in shares:
                 REFERENCE.labels(name, version, of, bin_name, above).set(share if answers else 0.0)
 
-    def flush(self, queued: int) -> None:
-        """Hand everything to prometheus_client; `queued` is the rows waiting now."""
+    def flush(self, queued: int | None = None) -> None:
+        """Hand everything to prometheus_client.
+
+        `queued` is the rows waiting now; None for a version that was replaced, since the gauge is
+        its successor's.
+        """
         for tally in (self.decode, self.queue, self.infer, self.sizes, self.confidence, self.ink):
             tally.flush()
         for index, count in enumerate(self._predicted):
@@ -223,7 +228,8 @@ class ModelMeter:
             self._expected.inc(self._confident)
             self._confident = 0.0
             LAST.labels(self.manifest.name).set(time.time())
-        self._queue.set(queued)
+        if queued is not None:
+            self._queue.set(queued)
 
 
 class Requests:
@@ -301,7 +307,8 @@ def _bury_the_dead(folder: Path) -> None:
     """Drop the gauges of workers that are gone; their counters stay, so that totals never fall."""
     for pid in {path.stem.rpartition("_")[2] for path in folder.glob("gauge_live*_*.db")}:
         if not Path(f"/proc/{pid}").exists():
-            mark_process_dead(int(pid), str(folder))  # type: ignore[no-untyped-call]
+            with contextlib.suppress(FileNotFoundError):  # another worker was quicker
+                mark_process_dead(int(pid), str(folder))  # type: ignore[no-untyped-call]
 
 
 def _references(manifest: Manifest) -> list[tuple[str, list[tuple[str, str, float]]]]:

@@ -21,7 +21,7 @@ import numpy as np
 
 from artifacts import model as loading
 from artifacts.manifest import BadArtifact, Manifest, read
-from artifacts.store import Catalog, NotFound, Store
+from artifacts.store import CATALOG_FILE, Catalog, NotFound, Store
 from service.batcher import Batcher
 from service.metrics import RELOADS, ModelMeter
 from service.settings import Settings
@@ -31,6 +31,7 @@ log = logging.getLogger("vitrine.models")
 
 WATCH_S = 0.5
 CONFIRM_FOLDER = "workers"
+_EXPECTED = (BadArtifact, NotFound, loading.NoProvider, OSError, MemoryError)
 
 
 class NotReady(Exception):
@@ -89,7 +90,9 @@ class Models:
         self._catalog = Catalog()
         self._seen: object = None
         self._changing = asyncio.Lock()
+        self._retired: list[Live] = []  # replaced, but requests may still hold them
         self._closing: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
         self._loader = ThreadPoolExecutor(1, "loader")
         state = settings.state
         self._confirmations = None if state is None else state / CONFIRM_FOLDER
@@ -100,7 +103,8 @@ class Models:
         """Every task's model answers, but for those that somebody unloaded."""
         wanted = set(self._catalog.tasks.values())
         unloaded = {m for m, entry in self._catalog.live.items() if entry.version is None}
-        return self.started and self._live.keys() >= wanted - unloaded
+        unread = CATALOG_FILE in self.failures and not self._catalog.live
+        return self.started and not unread and self._live.keys() >= wanted - unloaded
 
     @property
     def catalog(self) -> Catalog:
@@ -110,6 +114,10 @@ class Models:
     def live(self) -> list[Live]:
         """The loaded models, by name."""
         return [self._live[name] for name in sorted(self._live)]
+
+    def retired(self) -> list[Live]:
+        """Versions that were replaced lately; they answer the requests that began with them."""
+        return list(self._retired)
 
     def get(self, name: str) -> Live | None:
         """The loaded model that a model's or task's name stands for; None if it is not loaded."""
@@ -132,10 +140,10 @@ class Models:
         if live is not None:
             live.used = time.monotonic()
             return live
+        if not self.started:
+            raise NotReady("the models are still being loaded")
         model = self.known(name)
         if model is None:
-            if not self.started:
-                raise NotReady("the models are still being loaded")
             names = sorted(
                 {*self._catalog.tasks, *(m for m in self._catalog.live if self.known(m))}
             )
@@ -144,7 +152,7 @@ class Models:
             if model not in self._live and model not in self.failures:
                 await self._adopt(model)
                 self._evict(keep=model)
-                self._rename()
+                self._rename()  # also where it failed: the other workers want to know
         live = self._live.get(model)
         if live is None:
             raise NotReady(f"model {model} does not load: {self.failures.get(model, 'unloaded')}")
@@ -152,7 +160,11 @@ class Models:
 
     async def start(self) -> None:
         """Load the tasks' models and those the settings name, then watch the catalog for ever."""
-        await self._look()
+        try:
+            await self._look()
+        except Exception as error:  # the watch looks again
+            log.exception("looking at the catalog failed")
+            self.failures[CATALOG_FILE] = f"it is not read ({type(error).__name__})"
         self.started = True
         self._watcher = asyncio.create_task(self._watch())
 
@@ -160,6 +172,7 @@ class Models:
         """Stop watching; answer what was accepted; forget every model."""
         if self._watcher is not None:
             self._watcher.cancel()
+        self._stopping.set()
         await asyncio.gather(*(live.batcher.close() for live in self._live.values()))
         if self._closing:
             await asyncio.wait(self._closing)
@@ -195,17 +208,18 @@ class Models:
             catalog, manifests = await loop.run_in_executor(self._loader, self._read)
         except BadArtifact as error:
             log.error("the catalog is not read: %s", error)
-            self.failures["catalog"] = str(error)
+            self.failures[CATALOG_FILE] = str(error)
             self._seen = seen
             return
         async with self._changing:
-            self.failures.pop("catalog", None)
+            self.failures.pop(CATALOG_FILE, None)
             before, self._catalog, self._seen = self._catalog, catalog, seen
             self._manifests = manifests
             for model in [m for m in self._live if self.known(m) is None]:
                 self._retire(self._live.pop(model))
                 log.info("model %s is no longer served", model)
-            wanted = {*self._live, *catalog.tasks.values(), *self.settings.models, *self.failures}
+            named = {catalog.tasks.get(name, name) for name in self.settings.models}
+            wanted = {*self._live, *catalog.tasks.values(), *named, *self.failures}
             if self.started:  # what somebody just activated is loaded now, so that it is proved
                 wanted |= {m for m, entry in catalog.live.items() if before.live.get(m) != entry}
             for model in sorted(wanted):
@@ -213,6 +227,9 @@ class Models:
                     await self._adopt(model)
                 else:
                     self.failures.pop(model, None)
+            for model in named:
+                if self.known(model) is None:
+                    self.failures[model] = "VITRINE_MODELS names it, but no version of it is live"
             self._rename()
 
     def _read(self) -> tuple[Catalog, dict[str, Manifest]]:
@@ -236,7 +253,9 @@ class Models:
         loop = asyncio.get_running_loop()
         try:
             live = await loop.run_in_executor(self._loader, self._load, model, version)
-        except (BadArtifact, NotFound, loading.NoProvider, OSError, MemoryError) as error:
+        except Exception as error:  # whatever is wrong with one, the others are adopted
+            if not isinstance(error, _EXPECTED):
+                log.exception("loading model %s failed", model)
             kept = "nothing answers for it" if old is None else f"{old.version} goes on"
             log.error("model %s version %s is refused, %s: %s", model, version, kept, error)
             RELOADS.labels(model, "failed").inc()
@@ -244,11 +263,12 @@ class Models:
             return
         self.failures.pop(model, None)
         self._live[model] = live
-        live.meter.live(True)
-        RELOADS.labels(model, "adopted").inc()
-        log.info("model %s version %s answers, on %s", model, version, live.provider)
         if old is not None:
             self._retire(old)
+        live.meter.live(True)
+        self._rename()
+        RELOADS.labels(model, "adopted").inc()
+        log.info("model %s version %s answers, on %s", model, version, live.provider)
 
     def _load(self, model: str, version: str) -> Live:
         settings = self.settings
@@ -280,16 +300,22 @@ class Models:
             self._confirm(self._confirmations)
 
     def _retire(self, live: Live) -> None:
-        """Let a version answer what it accepted, then drop it."""
-
-        async def finish() -> None:
-            await live.batcher.close()
-            live.meter.live(False)
-            live.meter.flush(0)
-
-        task = asyncio.get_running_loop().create_task(finish())
+        """Let a version answer the requests that began with it, then drop it."""
+        live.meter.live(False)
+        self._retired.append(live)
+        task = asyncio.get_running_loop().create_task(self._let_go(live))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+
+    async def _let_go(self, live: Live) -> None:
+        # A request that looked this version up may still be waiting for its body, or for its
+        # image to be decoded: so long at most.
+        hold_s = self.settings.body_timeout_s + self.settings.deadline_s
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), hold_s)
+        await live.batcher.close()
+        self._retired.remove(live)
+        live.meter.flush()
 
     def _evict(self, keep: str) -> None:
         """Unload the models used longest ago, never a task's, down to `max_loaded`."""

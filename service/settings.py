@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
 PREFIX = "VITRINE_"
@@ -17,6 +17,10 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 ELSEWHERE = frozenset({"VITRINE_DATA", "VITRINE_API_KEY"})
 # What Kubernetes injects for a Service called vitrine; never ours.
 _KUBERNETES = re.compile(r"VITRINE_(PORT|SERVICE_)\w*")
+
+
+# As browsers send it: no path, no slash at the end.
+_ORIGIN = re.compile(r"https?://[a-z0-9.:\[\]-]+", re.ASCII)
 
 
 class BadSetting(Exception):
@@ -138,6 +142,14 @@ def _listed(item: str, least: int = 1) -> _Parser:
     return parse, f"{item}, separated by commas"
 
 
+def _origins(text: str) -> tuple[str, ...]:
+    origins = _listed("origins")[0](text)
+    for origin in origins:
+        if origin != "*" and not _ORIGIN.fullmatch(origin):
+            raise ValueError
+    return cast("tuple[str, ...]", origins)
+
+
 def _truth(text: str) -> bool:
     if text not in ("0", "1", "true", "false"):
         raise ValueError
@@ -173,7 +185,7 @@ _PARSERS: dict[str, _Parser] = {
     "max_images": _integer(1, 100_000),
     "max_pixels": _integer(784, 1_000_000_000),
     "max_batch": _integer(1, 4096),
-    "max_queue": _integer(1, 1_000_000),
+    "max_queue": _integer(16, 1_000_000),
     "api_keys": _listed("keys of at least 16 characters", 16),
     "admin_keys": _listed("keys of at least 16 characters", 16),
     "secret": (_secret, "at least 16 characters"),
@@ -183,7 +195,7 @@ _PARSERS: dict[str, _Parser] = {
     "capture": _number(0, 1, ""),
     "capture_max_bytes": _integer(_MEGABYTE, 1024 * 1024 * _MEGABYTE),
     "capture_days": _number(0.001, 3650, " days"),
-    "cors_origins": _listed("origins such as https://example.org"),
+    "cors_origins": (_origins, "origins such as https://example.org, separated by commas, or *"),
     "lame_duck_s": _number(0, 600, " seconds"),
     "access_log": (_truth, "0 or 1"),
 }

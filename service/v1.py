@@ -59,7 +59,10 @@ class V1:
             images = form(request, body)
             self._check_count(len(images))
             found = await self._classifier.classify_each(live, images, query, deadline)
-            status = 422 if all(isinstance(entry, Failed) for entry in found) else 200
+            status = 200
+            if all(isinstance(entry, Failed) for entry in found):
+                # The client's fault unless it is all ours.
+                status = min(entry.status for entry in found if isinstance(entry, Failed))
             entries = [e.record() if isinstance(e, Failed) else e for e in found]
         record = {"model": live.name, "version": live.version, "predictions": entries}
         headers = [JSON, _server_timing(entries)] if query.timing else [JSON]
