@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from artifacts import digit, garment
+from artifacts.images import BadImage
 from artifacts.manifest import Input
 
 
@@ -45,6 +47,26 @@ def place(
     if wanted.shape != candidates[0].shape:
         candidates = tuple(fit(each, wanted) for each in candidates)
     return Placed(candidates, report)
+
+
+def place_each(
+    images: Sequence[NDArray[np.uint8]],
+    wanted: Input,
+    preprocess: Literal["auto", "raw"] = "auto",
+) -> list[Placed | BadImage]:
+    """`place` of each image, or why it could not be; digits in own form are told all at once."""
+    own = np.zeros(len(images), np.bool_)
+    if preprocess == "auto" and wanted.canonicaliser == "digit":
+        small = [n for n, image in enumerate(images) if image.shape == (digit.SIDE, digit.SIDE)]
+        if small and wanted.shape == (digit.SIDE, digit.SIDE):
+            own[small] = digit.own_forms(np.stack([images[n] for n in small]))
+    found: list[Placed | BadImage] = []
+    for image, is_own in zip(images, own.tolist(), strict=True):
+        try:
+            found.append(Placed(*digit.own(image)) if is_own else place(image, wanted, preprocess))
+        except BadImage as error:
+            found.append(error)
+    return found
 
 
 def lightness(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

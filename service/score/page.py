@@ -29,7 +29,6 @@ def page(found: Tally, manifest: Manifest, source: str, read: Callable[[str], by
         head += f", {promised:.2%} on its own test set"
     return _PAGE.format(
         title=escape(f"{manifest.name} on {source}"),
-        source=escape(source),
         head=escape(head),
         tiles="".join(
             f"<div class=tile><b>{escape(value)}</b><span>{escape(name)}</span>"
@@ -65,7 +64,8 @@ def _classes(found: Tally) -> str:
 
 
 def _confusion(found: Tally) -> str:
-    head = "".join(f"<th class=up><span>{escape(label)}</span>" for label in found.classes)
+    up = " class=up" if max(map(len, found.classes)) > 3 else ""  # long labels stand upright
+    head = "".join(f"<th{up}><span>{escape(label)}</span>" for label in found.classes)
     body = []
     for true, (label, row) in enumerate(zip(found.classes, found.confusion, strict=True)):
         support = max(sum(row), 1)
@@ -170,15 +170,15 @@ p {{ color: var(--dim); margin: 4px 0 18px }}
 .tile {{ background: var(--card); border: 1px solid var(--line); border-radius: 8px;
   padding: 12px 16px; display: flex; flex-direction: column }}
 .tile b {{ font-size: 26px }} small {{ color: var(--dim) }}
-.two {{ display: flex; flex-wrap: wrap; gap: 0 48px; align-items: flex-start }}
+.two {{ display: flex; flex-wrap: wrap; gap: 0 72px; align-items: flex-start }}
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums }}
 td, th {{ padding: 3px 12px; text-align: right; border-bottom: 1px solid var(--line);
   font-weight: normal }}
 th:first-child {{ text-align: left }} tr:first-child th {{ color: var(--dim) }}
-.confusion td {{ min-width: 34px; text-align: center; padding: 5px }}
+.confusion td, .confusion th + th {{ min-width: 34px; text-align: center; padding: 5px }}
 .confusion .up span {{ writing-mode: vertical-rl; transform: rotate(180deg) }}
 .scroll {{ overflow-x: auto }}
-svg {{ width: 300px; font-size: 11px; fill: var(--dim) }}
+svg {{ width: 340px; font-size: 11px; fill: var(--dim) }}
 svg line {{ stroke: var(--line) }} svg .ideal {{ stroke: var(--dim); stroke-dasharray: 4 }}
 svg circle {{ fill: var(--accent); fill-opacity: .75 }}
 .gallery {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(112px, 1fr));
@@ -190,7 +190,7 @@ img, .gone {{ width: 96px; height: 96px; object-fit: contain; image-rendering: p
 .gone {{ color: #aaa; display: grid; place-items: center }}
 figcaption b {{ color: var(--wrong) }} figcaption span {{ color: var(--dim) }}
 </style>
-<h1>{source}</h1>
+<h1>{title}</h1>
 <p>{head}</p>
 <div class="tiles">{tiles}</div>
 <div class="two"><div><h2>Classes</h2>{classes}</div>

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from artifacts import canonical
 from artifacts import model as models
 from artifacts.canonical import Placed
-from artifacts.classify import answer, prepare
-from artifacts.images import BadImage, Limits
+from artifacts.classify import answer
+from artifacts.images import BadImage, Limits, decode
 from service.score import storage
 from service.score.job import Job
 from service.score.rows import Row
@@ -41,48 +42,53 @@ class Scorer:
         rows: list[Row] = [Row(path) for path in paths]
         if truths is not None:
             rows = [row._replace(truth=truth) for row, truth in zip(rows, truths, strict=True)]
-        waiting: list[tuple[int, Placed]] = []
-        pixels: list[NDArray[np.uint8]] = []
+        most = manifest.input.height * manifest.input.width * 3
+        waiting: list[tuple[int, NDArray[np.uint8] | Placed]] = []
         for place, path in enumerate(paths):
             try:
                 data = storage.read(storage.join(root, path))
-                placed = prepare(data, manifest, preprocess, self._limits)
+                image = decode(data, self._limits)
+                # A whole batch of small images is placed at once; large ones do not wait for it.
+                if image.size <= most:
+                    waiting.append((place, image))
+                else:
+                    waiting.append((place, canonical.place(image, manifest.input, preprocess)))
             except (storage.Unreadable, BadImage) as error:
                 rows[place] = rows[place]._replace(error=str(error))
-                continue
             except MemoryError:
                 rows[place] = rows[place]._replace(error="not enough memory to decode it")
-                continue
-            waiting.append((place, placed))
-            pixels += placed.candidates
-            if len(pixels) >= self._batch:
-                self._answer(rows, waiting, pixels)
-                waiting, pixels = [], []
+            if len(waiting) >= self._batch:
+                self._answer(rows, waiting)
+                waiting = []
         if waiting:
-            self._answer(rows, waiting, pixels)
+            self._answer(rows, waiting)
         return rows
 
     def _answer(
-        self,
-        rows: list[Row],
-        waiting: list[tuple[int, Placed]],
-        pixels: list[NDArray[np.uint8]],
+        self, rows: list[Row], waiting: list[tuple[int, NDArray[np.uint8] | Placed]]
     ) -> None:
-        manifest, wanted = self._job.manifest, self._job.table.probabilities
-        outputs = self.model.predict(np.stack(pixels))
+        """Fill in the rows at the places of some images, decoded or placed already."""
+        manifest, wants_all = self._job.manifest, self._job.table.probabilities
+        images = [image for _, image in waiting if not isinstance(image, Placed)]
+        small = iter(canonical.place_each(images, manifest.input, self._job.preprocess))
+        ready: list[tuple[int, Placed]] = []
+        for place, image in waiting:
+            placed = image if isinstance(image, Placed) else next(small)
+            if isinstance(placed, Placed):
+                ready.append((place, placed))
+            else:
+                rows[place] = rows[place]._replace(error=str(placed))
+        if not ready:
+            return
+        outputs = self.model.predict(np.stack([c for _, p in ready for c in p.candidates]))
         classes, start = manifest.classes, 0
-        for place, placed in waiting:
+        for place, placed in ready:
             end = start + len(placed.candidates)
             found = answer(manifest, outputs[start:end], placed)
             start = end
-            row = rows[place]
+            path, truth = rows[place].path, rows[place].truth
+            each = found.probabilities.tolist() if wants_all else None
+            label = classes[found.index]
             rows[place] = Row(
-                row.path,
-                classes[found.index],
-                found.index,
-                found.confidence,
-                found.decision,
-                None,
-                row.truth,
-                found.probabilities.tolist() if wanted else None,
+                path, label, found.index, found.confidence, found.decision, None, truth, each
             )

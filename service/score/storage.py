@@ -39,7 +39,11 @@ def read(path: str) -> bytes:
         if facts.st_size > MAX_BYTES:
             raise Unreadable(_too_large(facts.st_size))
         data = os.read(handle, facts.st_size + 1)
-        while part := os.read(handle, 1 << 20) if len(data) <= MAX_BYTES else b"":
+        # More than it was when it was opened: it is being written.
+        while len(data) > facts.st_size and len(data) <= MAX_BYTES:
+            part = os.read(handle, 1 << 20)
+            if not part:
+                break
             data += part
     except OSError as error:
         raise Unreadable(_reason(path, error)) from error
