@@ -40,7 +40,8 @@ class Stream:
             return np.arange(0.0, seconds, 1.0 / self.rate)
         gaps = random.exponential(1.0 / self.rate, int(self.rate * seconds * 1.2) + 100)
         due = np.cumsum(gaps)
-        return due[due < seconds]
+        within: NDArray[np.float64] = due[due < seconds]
+        return within
 
 
 @dataclass
@@ -65,7 +66,8 @@ class Answers:
     def _chosen(self, seconds: array[float], good: bool) -> NDArray[np.float32]:
         status = np.frombuffer(self.status, np.uint16) if self.status else np.zeros(0, np.uint16)
         values = np.frombuffer(seconds, np.float32) if seconds else np.zeros(0, np.float32)
-        return values[(status // 100 == 2) == good]
+        chosen: NDArray[np.float32] = values[(status // 100 == 2) == good]
+        return chosen
 
     @property
     def bad(self) -> int:

@@ -40,8 +40,8 @@ def build() -> bytes:
         weights[f"{name}.bias"] = np.zeros(shape[0], np.float32)
         return [f"{name}.weight", f"{name}.bias"]
 
-    same = {"pads": [1, 1, 1, 1], "kernel_shape": [3, 3]}
-    pool = {"kernel_shape": [2, 2], "strides": [2, 2]}
+    same: dict[str, Any] = {"pads": [1, 1, 1, 1], "kernel_shape": [3, 3]}
+    pool: dict[str, Any] = {"kernel_shape": [2, 2], "strides": [2, 2]}
     node = helper.make_node
     nodes = [
         node("Unsqueeze", ["images", "one"], ["planes"]),
@@ -77,7 +77,7 @@ def build() -> bytes:
         graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
     )
     onnx.checker.check_model(model)
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
 
 
 def session(model: bytes) -> onnxruntime.InferenceSession:

@@ -30,7 +30,8 @@ def run(port: int, requests: Path, *, connections: int, seconds: float, cpu: int
     """
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is missing: install it (Debian: apt-get install wrk)")
-    command = ["taskset", "-c", str(cpu), "wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s"]
+    command = ["taskset", "-c", str(cpu), "wrk", "-t1", f"-c{connections}"]
+    command.append(f"-d{max(1, round(seconds))}s")  # wrk knows whole seconds only
     command += ["--timeout", "10s", "-s", str(SCRIPT), f"http://127.0.0.1:{port}", "--"]
     ended = subprocess.run(
         [*command, str(requests)], capture_output=True, text=True, timeout=seconds + 60, check=True
