@@ -13,9 +13,10 @@ from pathlib import Path
 
 from artifacts.manifest import BadArtifact
 from artifacts.store import NotFound, Store
+from service import VERSION
 from service.settings import Settings
 
-PACKAGES = ("vitrine", "bentoml", "numpy", "pillow", "prometheus-client", "uvloop", "httptools")
+PACKAGES = ("bentoml", "numpy", "pillow", "prometheus-client", "uvloop", "httptools")
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "asimd")
 
@@ -41,6 +42,7 @@ def examine(settings: Settings) -> int:
 
 
 def _software() -> Iterator[Line]:
+    yield True, f"vitrine {VERSION}"
     yield True, f"python {platform.python_version()}, {platform.platform()}"
     for name in PACKAGES:
         try:

@@ -6,7 +6,6 @@ A task's name is accepted and the model's answered. Only the live version is ser
 from __future__ import annotations
 
 import asyncio
-import importlib.metadata
 import time
 from collections.abc import Callable
 from functools import partial
@@ -19,6 +18,7 @@ from artifacts.decision import decide
 from artifacts.images import BadImage
 from artifacts.manifest import Manifest
 from artifacts.model import Outputs
+from service import VERSION
 from service.classifier import Classifier
 from service.http import JSON, NOTHING, Header, Problem, Request, Response
 from service.models import Live
@@ -53,7 +53,7 @@ class V2:
         self._server = orjson.dumps(
             {
                 "name": "vitrine",
-                "version": importlib.metadata.version("vitrine"),
+                "version": VERSION,
                 "extensions": EXTENSIONS,
             }
         )

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+
+from service import VERSION
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "sklearn", "skl2onnx", "onnx", "onnxscript", "matplotlib", "optuna"}
@@ -81,6 +84,12 @@ def test_the_supervisor_stays_light() -> None:
 def test_a_command_answers_for_help_without_torch(command: str) -> None:
     found = rooms(loaded_by(command))
     assert not found & {"torch", "bentoml", "sklearn"}
+
+
+def test_the_release_has_one_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == VERSION
+    assert f"ARG VERSION={VERSION}" in (ROOT / "Dockerfile").read_text()
 
 
 def test_every_module_says_its_job_in_its_first_line() -> None:
