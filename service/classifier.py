@@ -8,7 +8,7 @@ import io
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -45,6 +45,7 @@ class Query:
     timing: bool = False  # add a Server-Timing header
 
     @classmethod
+    @lru_cache(maxsize=256)
     def parse(cls, text: bytes) -> Query:
         """Raises Problem 400 naming the parameter, what was found and what was expected."""
         if not text:

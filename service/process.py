@@ -42,6 +42,10 @@ class Process:
 
     def __init__(self, settings: Settings, store: Store | None = None) -> None:
         self.settings = settings
+        # uvicorn words a line for every request before it finds that nobody listens: 4 us.
+        access = logging.getLogger("uvicorn.access")
+        access.handlers.clear()
+        access.propagate = False
         self.draining = False
         self.state_problem = self._state_problem()
         writable = settings.state if not self.state_problem else None
