@@ -82,11 +82,11 @@ class Client(FastHttpUser):
     def on_start(self) -> None:
         """Read the images once for all users; ask which models the service has."""
         if not self.images:
-            Client.images = find_images(FOLDER)
+            images = find_images(FOLDER)
             served = self.client.get("/v1/models", name="models").json()["models"]
             known = {task for model in served for task in model["tasks"]}
             known |= {model["name"] for model in served}
-            Client.images = {m: files for m, files in self.images.items() if m in known}
+            Client.images = {m: files for m, files in images.items() if m in known}
             if not self.images:
                 raise SystemExit(f"the service has none of {', '.join(MODELS)}")
 
