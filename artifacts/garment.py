@@ -88,7 +88,9 @@ def _box(figure: NDArray[np.uint8]) -> strokes.Box | None:
     peak = float(np.sort(ink, None)[-max(1, ink.size // 500)])
     if peak < _FAINT:
         return None
-    found = strokes.pieces(ink > max(10.0, 0.08 * peak), ink > 0.3 * peak, ink)
+    rim = np.concatenate([ink[0], ink[-1], ink[:, 0], ink[:, -1]])
+    noise = float(np.median(rim[rim < 0.2 * peak])) if (rim < 0.2 * peak).any() else 0.0
+    found = strokes.pieces(ink > min(max(2.0, 8 * noise), 0.2 * peak), ink > 0.3 * peak, ink)
     large = [
         box
         for box, ink_of in zip(found.boxes, found.ink, strict=False)

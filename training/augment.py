@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.recipe import Augment
+from training.wear import worn
 
 
 def augment(
@@ -29,6 +30,8 @@ def augment(
         images = shift(images, how.shift, generator)
     if how.jitter:
         images = jitter(images, how.jitter, generator)
+    if how.wear:
+        images = worn(images, how.wear, generator)
     if how.cutout:
         images = cutout(images, how.cutout, generator)
     return images

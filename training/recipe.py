@@ -77,6 +77,7 @@ class Augment:
     scale: float = 0.0  # share by which width and height vary, each for itself
     shear: float = 0.0
     jitter: float = 0.0  # share by which brightness and contrast vary
+    wear: float = 0.0  # share of images worn in one of the ways of `training.wear`
 
 
 @dataclass(frozen=True, kw_only=True)
