@@ -80,6 +80,7 @@ class Bodies:
         self.limit = limit
         self.timeout_s = timeout_s
         self._room = max_held
+        self._reserve = min(limit, max_held)  # what a compressed body may become
 
     async def read(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive) -> bytes:
         """The request's whole body, gzip or deflate undone.
@@ -115,12 +116,12 @@ class Bodies:
 
     async def _inflated(self, scope: Scope, body: bytes, encoding: bytes) -> bytes:
         """Held like a body in pieces: a small one may inflate a thousandfold."""
-        self._hold(scope, self.limit)  # for as long as it may become that large
+        self._hold(scope, self._reserve)  # for as long as it may become that large
         if len(body) <= INLINE_INFLATE:
             data = inflate(body, encoding, self.limit)
         else:
             data = await asyncio.to_thread(inflate, body, encoding, self.limit)
-        self._hold(scope, len(data) - self.limit)
+        self._hold(scope, len(data) - self._reserve)
         return data
 
     def _hold(self, scope: Scope, size: int) -> None:
