@@ -38,15 +38,15 @@ FASTER = 60  # an hour of the rules is a minute of the story
 CLIENTS = 4
 RATE = 50  # images a second, all clients together
 ALERTS = ("VitrineAccuracyLow", "VitrineDrift")
-FIGURES = {
-    "accuracy": 'vitrine:accuracy:ratio1h{source="audit"}',
-    "accuracy, lower bound": 'vitrine:accuracy_lower:ratio1h{source="audit"}',
-    "accuracy, upper bound": 'vitrine:accuracy_upper:ratio1h{source="audit"}',
-    "estimate": "vitrine:accuracy_estimate:ratio1h",
-    "manifest": "vitrine:offline_accuracy:ratio",
-    "PSI of class": 'vitrine:psi:sum1h{of="class"}',
-    "PSI of confidence": 'vitrine:psi:sum1h{of="confidence"}',
-    "PSI of ink": 'vitrine:psi:sum1h{of="ink"}',
+FIGURES = {  # MODEL is the name of the model that does the task
+    "accuracy": 'vitrine:accuracy:ratio1h{model="MODEL", source="audit"}',
+    "accuracy, lower bound": 'vitrine:accuracy_lower:ratio1h{model="MODEL", source="audit"}',
+    "accuracy, upper bound": 'vitrine:accuracy_upper:ratio1h{model="MODEL", source="audit"}',
+    "estimate": 'vitrine:accuracy_estimate:ratio1h{model="MODEL"}',
+    "manifest": 'vitrine:offline_accuracy:ratio{model="MODEL"}',
+    "PSI of class": 'vitrine:psi:sum1h{model="MODEL", of="class"}',
+    "PSI of confidence": 'vitrine:psi:sum1h{model="MODEL", of="confidence"}',
+    "PSI of ink": 'vitrine:psi:sum1h{model="MODEL", of="ink"}',
 }
 
 Picture = Image.Image
@@ -92,20 +92,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         server = stack.enter_context(
             prometheus(folder / "prometheus", url.removeprefix("http://"), faster=FASTER)
         )
-        server.wait("vitrine_live_version")
+        model = httpx.get(f"{url}/v1/models/{arguments.model}").json()["name"]
+        queries = {name: query.replace("MODEL", model) for name, query in FIGURES.items()}
+        server.wait(f'vitrine_live_version{{model="{model}"}} > 0')
         started = time.time()
         ends, fired = [], []
         figures: list[dict[str, float | None]] = []
         for part in PARTS:
             print(f"{part.name}: {part.seconds:g} s ...", flush=True)
             files = [_png(part.change(Image.fromarray(image))) for image in images]
-            _send(url, arguments.model, part, files, labels)
+            _send(url, model, part, files, labels)
             ends.append(time.time())
-            figures.append({name: server.value(query) for name, query in FIGURES.items()})
+            figures.append({name: server.value(query) for name, query in queries.items()})
             fired.append(server.firing())
         _print(figures, fired)
         if arguments.out:
-            _draw(server, started, ends, arguments.out)
+            _draw(server, queries, started, ends, arguments.out)
             print(f"drawn: {arguments.out}")
     clean, drifted = ({name for name in ALERTS if name in names} for names in fired)
     if clean or drifted != set(ALERTS):
@@ -160,7 +162,9 @@ def _print(figures: list[dict[str, float | None]], fired: list[set[str]]) -> Non
     print()
 
 
-def _draw(server: Prometheus, started: float, ends: list[float], out: Path) -> None:
+def _draw(
+    server: Prometheus, queries: dict[str, str], started: float, ends: list[float], out: Path
+) -> None:
     """Accuracy above, stability below, over the story's hours."""
     import matplotlib as mpl
 
@@ -168,7 +172,7 @@ def _draw(server: Prometheus, started: float, ends: list[float], out: Path) -> N
     from matplotlib import pyplot as plt
 
     def hours(name: str) -> tuple[list[float], list[float]]:
-        points = server.series(FIGURES[name], started)
+        points = server.series(queries[name], started)
         return [(at - started) * FASTER / 3600 for at, _ in points], [value for _, value in points]
 
     figure, (above, below) = plt.subplots(2, 1, figsize=(9, 6.5), sharex=True, layout="constrained")

@@ -119,7 +119,7 @@ class Feedback:
         def query() -> dict[str, list[Total]]:
             return {
                 window: self._clerk.ledger.counts(
-                    manifest.version, None if seconds is None else now - seconds
+                    model, manifest.version, None if seconds is None else now - seconds
                 )
                 for window, seconds in WINDOWS_S.items()
             }

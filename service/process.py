@@ -123,6 +123,8 @@ class Process:
             detail["failures"] = dict(self.models.failures)
         if self.state_problem:
             detail["state"] = self.state_problem
+        elif self.signer.keys.problem:
+            detail["receipts"] = self.signer.keys.problem
         return ready, detail
 
     def flush(self) -> None:

@@ -128,7 +128,7 @@ def load_keys(secret: str, state: Path | None, old: Sequence[str] = ()) -> Keys:
     `old` are former secrets, still accepted. The key file holds one secret a line: the first
     signs, the others are still accepted. It is generated once, readable by its owner only;
     processes that start together agree on it.
-    Raises BadSecret when a secret is too short or the file holds none.
+    Raises BadSecret when a configured secret is too short.
     """
     if secret:
         return _keys([secret, *old], "secret", "VITRINE_SECRET")
@@ -140,11 +140,12 @@ def load_keys(secret: str, state: Path | None, old: Sequence[str] = ()) -> Keys:
             _generate(path)
         lines = path.read_text("ascii").split()
     except UnicodeDecodeError:
-        raise BadSecret(f"{KEY_FILE}: not text; delete it to have a new key generated") from None
+        lines = []
     except OSError as error:
         return _ephemeral(error.strerror or type(error).__name__, old)
-    if not lines:
-        raise BadSecret(f"{KEY_FILE}: empty; delete it to have a new key generated")
+    if not lines or min(map(len, lines)) < MIN_SECRET_CHARACTERS:
+        # Not a reason to refuse predictions; said in the log and in the readiness detail.
+        return _ephemeral(f"{KEY_FILE} is damaged; delete it to have a new key generated", old)
     return _keys([*lines, *old], "file", KEY_FILE)
 
 

@@ -83,11 +83,17 @@ def test_nothing_to_record_is_no_error(ledger: Ledger) -> None:
 def test_counts_may_be_of_a_version_and_a_time(ledger: Ledger) -> None:
     ledger.record([label(1), label(2, version="0" * 12)], now=1000.0)
     ledger.record([label(3), label(4, true=1)], now=2000.0)
-    all_time = {(t.true_class, t.count) for t in ledger.counts(VERSION)}
+    all_time = {(t.true_class, t.count) for t in ledger.counts("mnist-cnn", VERSION)}
     assert all_time == {(7, 2), (1, 1)}
-    assert {(t.true_class, t.count) for t in ledger.counts(VERSION, 1500.0)} == {(7, 1), (1, 1)}
-    assert {(t.true_class, t.count) for t in ledger.counts(VERSION, 2000.0)} == {(7, 1), (1, 1)}
-    assert ledger.counts(VERSION, 2000.1) == []
+    assert {(t.true_class, t.count) for t in ledger.counts("mnist-cnn", VERSION, 1500.0)} == {
+        (7, 1),
+        (1, 1),
+    }
+    assert {(t.true_class, t.count) for t in ledger.counts("mnist-cnn", VERSION, 2000.0)} == {
+        (7, 1),
+        (1, 1),
+    }
+    assert ledger.counts("mnist-cnn", VERSION, 2000.1) == []
 
 
 def test_an_export_pages_through_every_label(ledger: Ledger) -> None:
