@@ -193,7 +193,7 @@ def _draw(
             when = (fires[0][0] - started) * FASTER / 3600
             axes.axvline(when, color="tab:red", linewidth=1.5, label=f"{alert} fires")
         axes.axvline((ends[0] - started) * FASTER / 3600, color="grey", linewidth=1)
-        axes.legend(loc="center left", fontsize=8)
+        axes.legend(loc="center left" if axes is above else "lower right", fontsize=8)
         axes.grid(alpha=0.3)
     above.set_title("The same digits, then inverted and blurred (from the grey line on)")
     figure.savefig(out, dpi=120)
