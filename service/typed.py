@@ -32,7 +32,10 @@ class Typed:
         settings = self._settings
         kind = request.headers.get(b"content-type", b"")
         if not kind.lower().startswith(b"multipart/form-data"):
-            raise Problem(415, "expected multipart/form-data with the images as files")
+            raise Problem(
+                415,
+                "expected multipart/form-data with the images as files; URLs are not fetched",
+            )
         body = await request.body()
         deadline = max(
             request.started + settings.deadline_s, time.perf_counter() + settings.deadline_s / 2
