@@ -72,7 +72,7 @@ class Prometheus:
         self,
         expression: str,
         enough: Callable[[dict[Labels, float]], Any] = bool,
-        limit_s: float = 30,
+        limit_s: float = 90,
     ) -> dict[Labels, float]:
         """The first answer to `expression` that is `enough`. Raises TimeoutError with the last."""
         end = time.monotonic() + limit_s

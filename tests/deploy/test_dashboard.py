@@ -103,7 +103,7 @@ def test_every_query_of_the_dashboard_has_data(watched: Watched, expression: str
     for name, value in VARIABLES.items():
         expression = expression.replace(name, value)
     assert "$" not in expression
-    watched.prometheus.wait(expression, limit_s=10)
+    watched.prometheus.wait(expression, limit_s=30)
 
 
 def test_panels_do_not_overlap_and_have_names_of_their_own() -> None:
