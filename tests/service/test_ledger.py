@@ -241,16 +241,42 @@ print(written + 1, sum(total.count for total in ledger.totals()))
 """
 
 
-def test_a_full_disk_is_unavailable_and_recovers(tmp_path: Path) -> None:
+_READ_ONLY = """
+import subprocess, sys
+from pathlib import Path
+from service.database import file_url
+from service.ledger import Ledger, Unavailable
+from tests.service.test_ledger import label
+folder = Path(sys.argv[1])
+ledger = Ledger(file_url(folder))
+assert ledger.record([label(0)]) == ["recorded"]
+ledger.close()
+subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
+try:
+    ledger.record([label(1)])
+except Unavailable as error:
+    assert "readonly" in str(error) or "unable to open" in str(error), error
+else:
+    raise AssertionError("written to a read-only disk")
+subprocess.run(["mount", "-o", "remount,rw", folder], check=True)
+assert ledger.record([label(1)]) == ["recorded"]
+print(2, sum(total.count for total in ledger.totals()))
+"""
+
+
+@pytest.mark.parametrize("program", [_SMALL_DISK, _READ_ONLY], ids=["full", "read-only"])
+def test_a_disk_that_cannot_be_written_is_unavailable_and_recovers(
+    program: str, tmp_path: Path
+) -> None:
     # A file system of 1 MB, mounted in a name space of the child's own: no rights are needed.
     script = f'mount -t tmpfs -o size=1m none {tmp_path} && exec "$@"'
     command = ["unshare", "-Urm", "sh", "-c", script, "sh"]
     done = subprocess.run(
-        [*command, sys.executable, "-c", _SMALL_DISK, str(tmp_path)],
+        [*command, sys.executable, "-c", program, str(tmp_path)],
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     confirmed, kept = map(int, done.stdout.split())
