@@ -9,7 +9,7 @@ EVERYTHING = .[$(EXTRA),dev,train,postgres,score,ray]
 LOCK = uv pip compile pyproject.toml requirements/build.in --python-version 3.11 --no-header --upgrade
 
 .DEFAULT_GOAL := help
-.PHONY: help serve doctor test check format accuracy demo-drift bench bench-latency load soak image bento lock clean
+.PHONY: help serve doctor test check format accuracy demo-drift bench bench-latency load soak screenshots image bento lock clean
 
 help:  ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -47,6 +47,9 @@ load: $(VENV)/.everything  ## load the service at URL with Locust; fails over a 
 
 soak: $(VENV)/.everything  ## minutes of mixed load: memory, pauses, bad answers
 	$(VENV)/bin/python -m benchmarks.soak
+
+screenshots: $(VENV)/.everything  ## the pictures of the page in docs/images, made by its browser test
+	SCREENSHOTS=1 $(VENV)/bin/pytest --quiet tests/e2e/test_page.py
 
 image:  ## build the container image (EXTRA=gpu for CUDA)
 	docker build --build-arg EXTRA=$(EXTRA) --tag $(IMAGE) .
