@@ -35,7 +35,7 @@ from benchmarks.prometheus import Prometheus, prometheus
 
 ROOT = Path(__file__).parents[1]
 FASTER = 60  # an hour of the rules is a minute of the story
-CLIENTS = 4
+CLIENTS = 8
 RATE = 50  # images a second, all clients together
 ALERTS = ("VitrineAccuracyLow", "VitrineDrift")
 FIGURES = {  # MODEL is the name of the model that does the task
