@@ -18,6 +18,13 @@ try:
     SETTINGS = Settings.from_env(os.environ)
 except BadSetting as error:
     raise SystemExit(f"vitrine: {error}") from None
+if SETTINGS.execution_provider == "cuda":  # refused here, where it is one line and no worker began
+    from artifacts.model import NoProvider, providers_for
+
+    try:
+        providers_for("cuda")
+    except NoProvider as error:
+        raise SystemExit(f"vitrine: {error}") from None
 
 logging.getLogger("vitrine").setLevel(logging.INFO)
 

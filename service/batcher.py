@@ -133,7 +133,7 @@ class Batcher:
             self._make_room(count)
         now = self._turns.clock()
         # Where nothing is under way a batch is tried, whatever the estimate: it may be out of date.
-        if self._turns.busy or count > self.max_batch:
+        if count > self.max_batch or not self._turns.idle:
             wait_s = self._wait_s(count) + self._turns.running_s(now)
             if now + wait_s > deadline:
                 raise Refused(f"the answer would take {wait_s:.3f} s, too late", wait_s)

@@ -29,10 +29,15 @@ class Turns:
 
     def __init__(self, clock: Clock = time.perf_counter) -> None:
         self.clock = clock
-        self.busy = False  # a run is under way, or will begin as soon as the loop is free
+        self._busy = False  # a run is under way, or will begin as soon as the loop is free
         self._waiting: deque[Batcher] = deque()
         self._until = 0.0  # when the run on the thread should end
         self._thread: ThreadPoolExecutor | None = None
+
+    @property
+    def idle(self) -> bool:
+        """No rows wait, and none are run: as seen from the event loop."""
+        return not (self._waiting or self._until)
 
     def add(self, batcher: Batcher) -> None:
         """Put a batcher with rows into the rotation; a run follows as soon as the loop is free.
@@ -41,8 +46,8 @@ class Turns:
         """
         batcher.in_rotation = True
         self._waiting.append(batcher)
-        if not self.busy:
-            self.busy = True
+        if not self._busy:
+            self._busy = True
             asyncio.get_running_loop().call_soon(self._next)
 
     def ahead_s(self, batcher: Batcher) -> float:
@@ -66,7 +71,7 @@ class Turns:
             if shares:
                 break
         else:
-            self.busy = False
+            self._busy = False
             return
         expected_s = batcher.times.expect(sum(share.rows for share in shares))
         if expected_s <= INLINE_LIMIT_S:
