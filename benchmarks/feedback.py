@@ -1,7 +1,7 @@
 """Feedback under load: are labels lost or counted twice, and do predictions notice?
 
-Two workers, SQLite. Predictions are sent at a fixed rate, in turns alone, beside 500 health checks a
-second (what any 500 requests cost, the client's own work on the same cores with it) and beside 500
+Two workers, SQLite. Predictions are sent at a fixed rate, in turns alone, beside 500 health checks
+a second (what any 500 requests cost, with the client's own work on the same cores) and beside 500
 labels a second; a request's latency counts from when it was due. p99 beside labels may be a tenth
 above p99 beside health checks. Afterwards the ledger must hold every label that was answered 200,
 once. Before that, a million receipts are verified and ten thousand tampered ones refused.
