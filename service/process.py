@@ -19,6 +19,7 @@ from service import capture, metrics
 from service.classifier import Classifier
 from service.clerk import Clerk
 from service.database import BadLedger, file_url
+from service.docs import Docs
 from service.feedback import Feedback, Versions
 from service.http import Bodies
 from service.keys import KeyRing
@@ -68,6 +69,7 @@ class Process:
         self.typed = Typed(self.classifier, settings)
         self.repository = Repository(self.models, self.store)
         self.page = Page()
+        self.docs = Docs()
         self.ledger = self._ledger()
         self.clerk = Clerk(self.ledger)
         if settings.capture > 0 and writable is not None:

@@ -32,6 +32,8 @@ class Routes:
         keys = process.keys
         self._exact: dict[str, Route] = {
             "/": Route("page", {"GET": page.index}),
+            "/docs": Route("page", {"GET": process.docs.docs}),
+            "/openapi.json": Route("page", {"GET": process.docs.openapi}),
             "/v1/models": Route("v1", {"GET": v1.models}),
             "/v1/feedback": Route("feedback", {"POST": process.feedback.post}, keys.predictions),
             "/v2": Route("v2", {"GET": v2.server}),

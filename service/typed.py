@@ -48,7 +48,9 @@ class Typed:
         live = await self._classifier.live(name)
         request.model = live.name
         found = await self._classifier.classify_each(live, images, query, deadline)
-        status = 422 if all(isinstance(entry, Failed) for entry in found) else 200
+        failures = [entry.status for entry in found if isinstance(entry, Failed)]
+        # The client's fault unless it is all ours.
+        status = min(failures) if len(failures) == len(found) else 200
         entries = [e.record() if isinstance(e, Failed) else e for e in found]
         record = {"model": live.name, "version": live.version, "predictions": entries}
         return Response(status, orjson.dumps(record), [JSON])
