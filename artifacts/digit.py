@@ -131,7 +131,7 @@ def _figure(
     grey: NDArray[np.uint8], reading: ground.Reading, factor: int, depth: int
 ) -> _Figure | None:
     ink = reading.ink
-    peak = float(np.percentile(ink, 99.5)) if ink.size > 4000 else float(np.sort(ink, None)[-5])
+    peak = float(np.sort(ink, None)[-5 if ink.size < 4000 else -12])
     if peak < _FAINT:
         return None
     ink = np.minimum(ink / peak, 1)

@@ -30,12 +30,18 @@ def readings(values: Floats) -> list[Reading]:
     rim = _rim(values)
     ordered = np.sort(rim.ravel())
     low, high = np.percentile(values, (0.5, 99.5))
-    spread = float(ordered[-3] - ordered[2])  # the extremes may be strokes that touch the rim
-    if spread <= max(10.0, _EVEN * float(high - low)):
-        return _even(values, float(np.median(ordered)))
+    middle = float(np.median(ordered))
+    # What of the rim is as far off as the ink itself will be strokes that touch it.
+    bare = ordered[(ordered < middle + 0.6 * (high - middle)) | (ordered - middle < 30)]
+    bare = bare[(bare > middle - 0.6 * (middle - low)) | (middle - bare < 30)]
+    even = float(np.ptp(bare)) <= max(10.0, _EVEN * float(high - low))
+    if even and len(bare) == len(ordered):
+        return _even(values, middle)
     striped = _striped(values)
     if striped is not None:
         return [striped]
+    if even and len(bare) >= 0.55 * len(ordered):
+        return _even(values, middle)
     return _uneven(values)
 
 

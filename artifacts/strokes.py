@@ -166,6 +166,7 @@ def _belongs(box: Box, around: Box) -> bool:
     beside = across > 0 > down and min(tall, other) > 0.55 * max(tall, other)
     if beside:  # two of a height side by side are two figures, unless they all but touch
         return gap <= max(1.0, 0.06 * size)
-    if longest(box) > 0.5 * size:
+    flat = across < 0 and min(tall, other) < 0.4 * max(tall, other)  # as the bar of a 5
+    if longest(box) > 0.5 * size and not flat:
         return gap <= 0.12 * size
     return gap <= 0.25 * size
