@@ -26,7 +26,8 @@ def fit_estimator(recipe: Recipe, images: Images) -> Any:
     """A fitted classifier with `predict_proba` for float32[N, pixels] in 0..1."""
     shape = recipe.net
     assert isinstance(shape, Estimator)
-    chosen = images if shape.images is None else images.take(np.arange(min(shape.images, len(images))))
+    count = min(shape.images or len(images), len(images))
+    chosen = images.take(np.arange(count))
     estimator = new(shape, recipe.seed)
     return estimator.fit(flat(chosen.pixels), chosen.labels)
 

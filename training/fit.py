@@ -167,7 +167,7 @@ def validate(run: Run, images: Images) -> None:
     if not len(images):
         return
     logits = torch.from_numpy(logits_of(run.average, images))
-    labels = torch.from_numpy(images.labels).long()
+    labels = torch.from_numpy(images.labels.copy()).long()
     accuracy = (logits.argmax(1) == labels).double().mean().item()
     run.history[-1]["validation_loss"] = F.cross_entropy(logits, labels).item()
     run.history[-1]["validation_accuracy"] = accuracy
@@ -217,9 +217,10 @@ def logits_of(net: Network, images: Images) -> NDArray[np.float32]:
 
 def to_tensors(images: Images, place: torch.device) -> tuple[Tensor, Tensor]:
     """uint8[N, C, H, W] and int64[N] on the device."""
-    pixels = torch.from_numpy(images.pixels)
+    # A copy, since torch warns of arrays that are views of a file's read-only bytes.
+    pixels = torch.from_numpy(images.pixels.copy())
     pixels = pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2).contiguous()
-    return pixels.to(place), torch.from_numpy(images.labels).long().to(place)
+    return pixels.to(place), torch.from_numpy(images.labels.copy()).long().to(place)
 
 
 def device_for(wanted: Device) -> torch.device:
