@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 MAX_BYTES = 64 * 1024 * 1024  # in one file
+FIRST_BYTES = 64 * 1024  # asked for at once
 
 
 class Unreadable(Exception):
@@ -32,26 +33,26 @@ def read(path: str) -> bytes:
     except (OSError, ValueError) as error:
         raise Unreadable(_reason(path, error)) from error
     try:
+        data = os.read(handle, FIRST_BYTES)
+        if 0 < len(data) < FIRST_BYTES:
+            return data  # most files are small: they cost three calls
         facts = os.fstat(handle)
         if not stat.S_ISREG(facts.st_mode):
-            is_folder = stat.S_ISDIR(facts.st_mode)
-            raise Unreadable("is a directory" if is_folder else "not a regular file")
+            raise Unreadable("not a regular file")
         if facts.st_size > MAX_BYTES:
             raise Unreadable(_too_large(facts.st_size))
-        data = os.read(handle, facts.st_size + 1)
-        # More than it was when it was opened: it is being written.
-        while len(data) > facts.st_size and len(data) <= MAX_BYTES:
-            part = os.read(handle, 1 << 20)
-            if not part:
-                break
-            data += part
+        parts, size = [data], len(data)
+        while data and size <= MAX_BYTES:
+            data = os.read(handle, 1 << 20)
+            parts.append(data)
+            size += len(data)
     except OSError as error:
         raise Unreadable(_reason(path, error)) from error
     finally:
         os.close(handle)
-    if len(data) > MAX_BYTES:
-        raise Unreadable(_too_large(len(data)))
-    return data
+    if size > MAX_BYTES:
+        raise Unreadable(_too_large(size))
+    return b"".join(parts)
 
 
 def join(root: str, path: str) -> str:
@@ -104,6 +105,8 @@ def _reason(path: str, error: OSError | ValueError) -> str:
         return "not a possible path"
     if isinstance(error, FileNotFoundError):
         return "broken link" if Path(path).is_symlink() else "no such file"
-    if error.errno == errno.ENXIO:  # a socket
+    if isinstance(error, IsADirectoryError):
+        return "is a directory"
+    if error.errno in (errno.ENXIO, errno.EAGAIN):  # a socket; a pipe that somebody writes to
         return "not a regular file"
     return (error.strerror or type(error).__name__).lower()
