@@ -1,0 +1,68 @@
+"""The OpenAPI document is true: schemathesis tries it against a real server."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi import checks
+
+from service.openapi import document
+from tests.serving import Server
+
+CHECKS = [
+    not_a_server_error,
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_headers_conformance,
+    checks.response_schema_conformance,
+    checks.unsupported_method,
+]
+
+
+SCHEMA: Any = schemathesis.openapi.from_dict(document())
+OPERATIONS = [result.ok() for result in SCHEMA.get_all_operations()]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.label)
+def test_every_answer_is_as_described(shared: Server, operation: Any) -> None:
+    @given(case=operation.as_strategy())
+    @settings(
+        max_examples=15,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    def asked(case: Any) -> None:
+        case.call_and_validate(base_url=shared.url, checks=CHECKS, timeout=30)
+
+    asked()
+
+
+def test_every_path_of_the_routes_is_described(shared: Server) -> None:
+    described = httpx.get(f"{shared.url}/openapi.json").json()
+    found = {(path, method.upper()) for path, item in described["paths"].items() for method in item}
+    for path, method in found:
+        url = shared.url + re.sub(r"\{model\}", "light", path).replace("{version}", "0" * 12)
+        answer = httpx.request(method, url)
+        assert answer.status_code != 405, (method, path)
+        assert "nothing at this path" not in answer.text, (method, path)
+
+
+def test_the_page_shows_every_operation_and_needs_nobody(shared: Server) -> None:
+    described = httpx.get(f"{shared.url}/openapi.json").json()
+    answer = httpx.get(f"{shared.url}/docs")
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert "<script" not in answer.text
+    assert not re.findall(r"(?:src|href)=['\"]?https?:", answer.text)
+    assert len(answer.content) < 100_000
+    for path in described["paths"]:
+        assert f"<code>{path}</code>" in answer.text
