@@ -40,9 +40,30 @@ def readings(values: Floats) -> list[Reading]:
     striped = _striped(values)
     if striped is not None:
         return [striped]
+    flat = _flat(values, float(low), float(high))
+    if flat:
+        return flat
     if even and len(bare) >= 0.55 * len(ordered):
         return _even(values, middle)
     return _uneven(values)
+
+
+def _flat(values: Floats, low: float, high: float) -> list[Reading]:
+    """Read against the darkest or the lightest grey, if so much of rim and picture is just that:
+    a close crop, whose strokes run off the picture. Empty if neither is."""
+    sides = np.concatenate([values[0], values[-1], values[1:-1, 0], values[1:-1, -1]])
+    slack = max(4.0, 0.03 * (high - low))
+    shares = []
+    for grey in (low, high):
+        rim = float(np.mean(np.abs(sides - grey) <= slack))
+        whole = float(np.mean(np.abs(values - grey) <= slack))
+        shares.append(rim if rim >= 0.25 and whole >= 0.2 else 0.0)
+    light = Reading(np.maximum(values - np.float32(low), 0), "kept", "even")
+    dark = Reading(np.maximum(np.float32(high) - values, 0), "inverted", "even")
+    if max(shares) == 0:
+        return []
+    first, second = (light, dark) if shares[0] >= shares[1] else (dark, light)
+    return [first] if min(shares) < 0.6 * max(shares) else [first, second]
 
 
 def _even(values: Floats, ground: float) -> list[Reading]:
@@ -60,17 +81,21 @@ def _striped(values: Floats) -> Reading | None:
     """Read against a ground of black and white bands across the picture, or None if it has none."""
     for turned in (values, values.T):
         ends = max(1, turned.shape[0] // 28)
-        top, bottom = turned[:ends].mean(0), turned[-ends:].mean(0)
+        top = turned[:ends].mean(0)
         middle = (float(top.max()) + float(top.min())) / 2
         if float(np.ptp(top)) < 96:
             continue
         bright = top > middle
         share = float(bright.mean())
-        crossings = int(np.count_nonzero(np.diff(bright)))
-        agree = float(np.abs(top - bottom).mean()) < 12 and crossings <= 4
-        if agree and 0.1 < share < 0.9:
-            band = np.where(bright, np.median(top[bright]), np.median(top[~bright]))
-            ink = np.abs(turned - band.astype(np.float32))
+        bands = int(np.count_nonzero(np.diff(bright))) + 1
+        if not (2 <= bands <= 3 and 0.3 <= share <= 0.7):
+            continue
+        band = np.where(bright, np.median(top[bright]), np.median(top[~bright]))
+        ink = np.abs(turned - band.astype(np.float32))
+        ends_bare = max(float(ink[:ends].mean()), float(ink[-ends:].mean())) < 16
+        sides_bare = max(float(ink[:, 0].mean()), float(ink[:, -1].mean())) < 16
+        inked = float(np.mean(ink > 96))
+        if ends_bare and sides_bare and 0.03 < inked < 0.4:
             ink = ink if turned is values else np.ascontiguousarray(ink.T)
             return Reading(ink, "kept" if share < 0.5 else "inverted", "striped")
     return None
