@@ -60,13 +60,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         ledger.close()
     print(f"labels answered 200: {load_.accepted}, in the ledger: {kept}, others: {load_.refused}")
     print("p99 of predictions, ms, by turn:")
-    medians = []
     for kind, values in zip(KINDS, load_.p99_ms, strict=True):
-        medians.append(statistics.median(values))
         turns = " ".join(f"{value:7.2f}" for value in values)
-        print(f"  {kind:<22}{turns}   median {medians[-1]:.2f}")
-    moved = medians[2] / medians[1]
-    print(f"labels cost {moved:.2f} times what health checks do")
+        print(f"  {kind:<22}{turns}   median {statistics.median(values):.2f}")
+    # Turn by turn, since what else a machine does changes more from minute to minute.
+    ratios = [labels / checks for _, checks, labels in zip(*load_.p99_ms, strict=True)]
+    moved = statistics.median(ratios)
+    print(f"labels over health checks, median of the turns' ratios: {moved:.2f}")
     good = receipts and kept == load_.accepted and not load_.refused and moved <= MOST
     print("all of it holds" if good else "not all of it holds")
     return 0 if good else 1
