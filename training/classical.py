@@ -29,7 +29,8 @@ def fit_estimator(recipe: Recipe, images: Images) -> Any:
     count = min(shape.images or len(images), len(images))
     chosen = images.take(np.arange(count))
     estimator = new(shape, recipe.seed)
-    return estimator.fit(flat(chosen.pixels), chosen.labels)
+    # Of a signed type: skl2onnx takes classes of an unsigned one for strings.
+    return estimator.fit(flat(chosen.pixels), chosen.labels.astype(np.int64))
 
 
 def new(shape: Estimator, seed: int) -> Any:
