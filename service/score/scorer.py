@@ -44,9 +44,11 @@ class Scorer:
             rows = [row._replace(truth=truth) for row, truth in zip(rows, truths, strict=True)]
         most = manifest.input.height * manifest.input.width * 3
         waiting: list[tuple[int, NDArray[np.uint8] | Placed]] = []
-        for place, path in enumerate(paths):
+        files = storage.read_each([storage.join(root, path) for path in paths])
+        for place, data in enumerate(files):
             try:
-                data = storage.read(storage.join(root, path))
+                if isinstance(data, storage.Unreadable):
+                    raise data
                 image = decode(data, self._limits)
                 # A whole batch of small images is placed at once; large ones do not wait for it.
                 if image.size <= most:

@@ -6,11 +6,13 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 MAX_BYTES = 64 * 1024 * 1024  # in one file
 FIRST_BYTES = 64 * 1024  # asked for at once
+AT_ONCE = 32  # files of a URL being read
 
 
 class Unreadable(Exception):
@@ -53,6 +55,27 @@ def read(path: str) -> bytes:
     if size > MAX_BYTES:
         raise Unreadable(_too_large(size))
     return b"".join(parts)
+
+
+def read_each(paths: list[str]) -> Iterator[bytes | Unreadable]:
+    """Every file's bytes, or why they cannot be had; those of a URL many at a time.
+
+    A request to storage is all waiting, so a thread for each of some files; never all of them,
+    since what is read ahead is held in memory.
+    """
+    if not paths or not is_url(paths[0]):
+        yield from map(_read_or_reason, paths)
+        return
+    with ThreadPoolExecutor(AT_ONCE, "read") as threads:
+        for start in range(0, len(paths), AT_ONCE):
+            yield from threads.map(_read_or_reason, paths[start : start + AT_ONCE])
+
+
+def _read_or_reason(path: str) -> bytes | Unreadable:
+    try:
+        return read(path)
+    except Unreadable as error:
+        return error
 
 
 def join(root: str, path: str) -> str:

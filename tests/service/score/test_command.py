@@ -78,6 +78,17 @@ def test_a_list_on_stdin_is_answered_on_stdout(state: Path, scans: Path) -> None
     assert [line.split(",")[:2] for line in lines[1:]] == [[paths[0], "dark"], [paths[1], "bright"]]
 
 
+def test_a_url_gives_the_rows_of_the_folder_it_names(
+    state: Path, scans: Path, tmp_path: Path
+) -> None:
+    (scans / "dark" / "broken.png").touch()
+    here, there = tmp_path / "here.csv", tmp_path / "there.csv"
+    assert score(state, scans, "--out", here).returncode == 1
+    assert score(state, f"file://{scans}", "--out", there).returncode == 1
+    found = {path.read_text() for path in (here, there)}
+    assert len(found) == 1
+
+
 def test_one_in_twenty_broken_fails_alone_with_its_reason(state: Path, tmp_path: Path) -> None:
     good = pictures(tmp_path / "scans", 140)
     broken = tmp_path / "scans" / "broken"
