@@ -15,7 +15,7 @@ from typing import TypeVar
 from service.ledger import Label, Ledger, Outcome, Unavailable
 
 MAX_WAITING = 20_000  # labels not yet written, for one worker
-MAX_COMMIT = 1_000  # labels in one transaction
+MAX_COMMIT = 500  # labels in one transaction
 # At most one commit in this time. Each holds Python's lock for a millisecond or so, for which
 # predictions wait; labels that come often share a commit instead, and one that comes alone waits
 # for nothing.
