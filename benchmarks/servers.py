@@ -92,7 +92,6 @@ class Running:
             stdout=self.log,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            start_new_session=True,
         )
 
     def wait_ready(self) -> None:
@@ -105,6 +104,7 @@ class Running:
                 urllib.request.urlopen(url, timeout=2) as answer,
             ):
                 if answer.status == 200:
+                    self._level()
                     return
             time.sleep(0.1)
         tail = (self.place.folder / "log.txt").read_text(errors="replace")[-3000:]
@@ -117,6 +117,17 @@ class Running:
             parent = psutil.Process(self.process.pid)
             return [parent, *parent.children(recursive=True)]
         return []
+
+    def _level(self) -> None:
+        """Give every process the scheduling weight of our own session.
+
+        Linux weighs sessions (autogroups) before processes, and some servers start their workers
+        in a session of their own: they would compete on other terms than the rest.
+        """
+        with suppress(OSError, IndexError):
+            nice = Path("/proc/self/autogroup").read_text().split("nice ")[1]
+            for process in self.processes():
+                Path(f"/proc/{process.pid}/autogroup").write_text(nice)
 
     def cpu_s(self) -> float:
         """The processor time that all its processes have had since they started."""
