@@ -1,9 +1,9 @@
-# syntax=docker/dockerfile:1
 # The service with its committed models: CPU by default, `--build-arg EXTRA=gpu` for CUDA (its libraries
 # come as wheels; the host brings the driver, and the container is started with `--gpus all`).
 #
 #   docker build -t vitrine .
 #   docker run --read-only --tmpfs /tmp -v vitrine-state:/state -p 3000:3000 vitrine
+# For a build that can be repeated bit for bit, give BASE a digest: python@sha256:...
 ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS builder

@@ -52,7 +52,7 @@ screenshots: $(VENV)/.everything  ## the pictures of the page in docs/images, ma
 	SCREENSHOTS=1 $(VENV)/bin/pytest --quiet tests/e2e/test_page.py
 
 image:  ## build the container image (EXTRA=gpu for CUDA)
-	docker build --build-arg EXTRA=$(EXTRA) --tag $(IMAGE) .
+	docker build --build-arg EXTRA=$(EXTRA) --build-arg REVISION=$$(git rev-parse HEAD) --tag $(IMAGE) .
 
 bento: $(VENV)/.serve  ## build a Bento from bentofile.yaml
 	$(VENV)/bin/bentoml build
