@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -58,12 +59,14 @@ def flat(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 def to_onnx(estimator: Any, shape: tuple[int, ...]) -> onnx.ModelProto:
     """uint8[N, *shape] -> cast, scale, flatten -> the estimator's probabilities float32[N, K]."""
     pixels = int(np.prod(shape))
-    model: onnx.ModelProto = convert_sklearn(
-        estimator,
-        initial_types=[("flat", FloatTensorType([None, pixels]))],
-        options={id(estimator): {"zipmap": False}},
-        target_opset=OPSETS,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # skl2onnx, about its use of scikit-learn
+        model: onnx.ModelProto = convert_sklearn(
+            estimator,
+            initial_types=[("flat", FloatTensorType([None, pixels]))],
+            options={id(estimator): {"zipmap": False}},
+            target_opset=OPSETS,
+        )
     graph = model.graph
     prefix = [
         helper.make_node("Cast", [INPUT], ["as_float"], to=TensorProto.FLOAT),

@@ -162,8 +162,8 @@ img{{max-width:100%}} td,th{{padding:.2rem .8rem;text-align:left}} pre{{overflow
 <p><b>{test["accuracy"]:.2%}</b> of {test["count"]:,} test images are right
 ({low:.2%} to {high:.2%}, 95 % interval): {test["count"] - test["correct"]:,} errors.
 Calibration error {test["ece"]:.4f}, negative log-likelihood {test["nll"]:.4f}.
-{manifest.parameters:,} parameters, {manifest.macs / 1e6:.2f} million multiply-accumulates. The worst class by F1 is
-<b>{html.escape(str(worst["label"]))}</b>, {worst["f1"]:.4f}.</p>
+{manifest.parameters:,} parameters, {manifest.macs / 1e6:.2f} million multiply-accumulates.
+The worst class by F1 is <b>{html.escape(str(worst["label"]))}</b>, {worst["f1"]:.4f}.</p>
 <table><tr><th>class<th>precision<th>recall<th>F1<th>most often taken for</tr>
 {"".join(rows)}</table>
 {images}<h2>Network</h2>{summary}<h2>Provenance</h2><pre>{facts}</pre></html>
