@@ -43,7 +43,7 @@ def place(grey: NDArray[np.uint8]) -> tuple[tuple[NDArray[np.uint8], ...], dict[
     if grey.shape == (SIDE, SIDE) and own_form(grey):
         return own(grey)
     height, width = grey.shape
-    if min(height, width) < 5:
+    if min(height, width) < 2 or max(height, width) < 5:
         raise BadImage(f"no digit found: the image is only {width} x {height} pixels")
     found = _figures(grey, depth=0)
     first = found[0]
@@ -161,7 +161,7 @@ def _figure(
 def _nearly_own(ink: NDArray[np.float32], longest: int) -> NDArray[np.uint8] | None:
     """float32[28, 28] of ink as it stands, if its centre and size leave it open whether the digit
     is misplaced or something was added to one that was in its place."""
-    mass = float(ink.sum())
+    mass = max(float(ink.sum()), 1e-3)
     off = max(abs(float(ink.sum(axis) @ _INDEX) / mass - CENTRE) for axis in (0, 1))
     if off > 2 or longest < BOX - 4:
         return None
@@ -265,8 +265,10 @@ def centred(ink: NDArray[np.float32]) -> NDArray[np.uint8]:
         # An area filter, as MNIST's; but a bicubic one where it would repeat whole rows.
         kind = Image.Resampling.BOX if scale < 0.5 else Image.Resampling.BICUBIC
         small = np.asarray(Image.fromarray(ink).resize(size, kind))
-    small = np.clip(small / np.sort(small, None)[-max(1, small.size // 50)], 0, 1)
-    mass = float(small.sum())
+    ordered = np.sort(small, None)
+    full = max(float(ordered[-max(1, small.size // 50)]), 0.3 * float(ordered[-1]), 1e-3)
+    small = np.clip(small / full, 0, 1)
+    mass = max(float(small.sum()), 1e-3)
     canvas = np.zeros((SIDE, SIDE), np.uint8)
     starts = []
     for axis, length in ((0, size[1]), (1, size[0])):

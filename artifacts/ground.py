@@ -13,6 +13,7 @@ Floats = NDArray[np.float32]
 
 _SURE = 4.0  # how much stronger the evidence for one polarity must be than for the other
 _EVEN = 0.14  # the rim may vary by this share of the picture's range and count as evenly lit
+_PHOTO = 72  # pixels; no photo comes smaller
 _WINDOW = 0.25  # a stroke is narrower than this share of the picture's shorter side
 
 
@@ -41,11 +42,24 @@ def readings(values: Floats) -> list[Reading]:
     if striped is not None:
         return [striped]
     flat = _flat(values, float(low), float(high))
-    if flat:
+    if not flat and even and len(bare) >= 0.55 * len(ordered):
+        flat = _even(values, middle)
+    if flat and _is_drawn(flat[0].ink):
         return flat
-    if even and len(bare) >= 0.55 * len(ordered):
-        return _even(values, middle)
     return _uneven(values)
+
+
+def _is_drawn(ink: Floats) -> bool:
+    """Whether ink is nowhere so wide that it must be a shadow, or the light beside one."""
+    window = round(0.3 * max(ink.shape)) | 1
+    if window > min(ink.shape) or max(ink.shape) < _PHOTO:
+        return True
+    # A file's ground is one grey, a photo's never is. What lies beyond a file's picture counts as
+    # bare: a stroke that runs off it is no wider for that. A photo's shadow may well be.
+    bare = ink[ink < 8]
+    of_one_grey = float(np.mean(bare <= 1)) > 0.9
+    widest = -closed(-(np.pad(ink, window // 2) if of_one_grey else ink), window)
+    return float(widest.max()) < 0.25 * float(ink.max())
 
 
 def _flat(values: Floats, low: float, high: float) -> list[Reading]:
