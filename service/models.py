@@ -179,7 +179,8 @@ class Models:
         self.turns.close()
         self._loader.shutdown(cancel_futures=True)
         if self._confirmations is not None:
-            self._own_confirmation(self._confirmations).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # it was never written, or cannot be removed
+                self._own_confirmation(self._confirmations).unlink()
 
     async def lagging(self, model: str, version: str | None, wait_s: float) -> tuple[int, int]:
         """Wait until every worker of this host has adopted; how many have not, of how many."""

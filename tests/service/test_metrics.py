@@ -1,0 +1,126 @@
+"""Counting in lists comes to the same as counting in prometheus_client, in one process and many."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Histogram
+
+from service.metrics import SECONDS, Tally, resident_bytes
+from tests import toy
+
+ROOT = Path(__file__).parents[2]
+
+
+def samples(registry: CollectorRegistry) -> dict[tuple[str, str], float]:
+    return {
+        (sample.name, str(sample.labels)): sample.value
+        for family in registry.collect()
+        for sample in family.samples
+        if not sample.name.endswith("_created")
+    }
+
+
+@given(st.lists(st.one_of(st.floats(0, 3), st.sampled_from(SECONDS)), max_size=60), st.integers(0))
+def test_a_flushed_tally_equals_observing(values: list[float], cut: int) -> None:
+    one, other = CollectorRegistry(), CollectorRegistry()
+    observed = Histogram("h", "Help.", ("of",), buckets=SECONDS, registry=one).labels("x")
+    tally = Tally(Histogram("h", "Help.", ("of",), buckets=SECONDS, registry=other), "x")
+    for at, value in enumerate(values):
+        observed.observe(value)
+        tally.observe(value)
+        if at == cut % 60:
+            tally.flush()
+    tally.flush()
+    tally.flush()
+    assert samples(other) == pytest.approx(samples(one))
+
+
+def test_resident_memory_is_that_of_this_process() -> None:
+    status = Path("/proc/self/status").read_text()
+    kilobytes = int(status.partition("VmRSS:")[2].split()[0])
+    assert resident_bytes() == pytest.approx(kilobytes * 1024, rel=0.1)
+
+
+WORKER = """
+from artifacts.store import Store
+from service.metrics import ModelMeter, Requests, READY, IN_FLIGHT
+from tests import toy
+requests = Requests()
+for _ in range(3):
+    requests.answered("v1", "toy", 200, 0.001)
+requests.answered("v1", "toy", 404, 0.001)
+requests.refused("toy", "queue")
+requests.in_flight = 2
+requests.flush()
+READY.set(1)
+meter = ModelMeter(toy.manifest(version="0" * 12), "cpu")
+meter.live(True)
+meter.batch(toy.white(4), 0.002)
+meter.predicted(0, 0.9, "accept")
+meter.flush(5)
+"""
+SCRAPE = "from service.metrics import expose; print(expose([]).decode())"
+
+
+def run(code: str, folder: Path, then: str = "") -> str:
+    """Run a worker of this multiprocess folder to its end; what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", code + "\n" + then],
+        env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(folder)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    return done.stdout
+
+
+def value(text: str, name: str, **labels: str) -> float | None:
+    """The one sample of that name with these labels; None where there is none."""
+    found: list[float] = [
+        float(line.rsplit(" ", 1)[1])
+        for line in text.splitlines()
+        if line.startswith((name + "{", name + " "))
+        and all(f'{key}="{wanted}"' in line for key, wanted in labels.items())
+    ]
+    assert len(found) <= 1, found
+    return found[0] if found else None
+
+
+def test_a_dead_workers_counts_stay_and_its_gauges_go(tmp_path: Path) -> None:
+    run(WORKER, tmp_path)  # dead when the next one is scraped
+    text = run(WORKER, tmp_path, SCRAPE)
+    of: dict[str, Any] = {"surface": "v1", "model": "toy"}
+    assert value(text, "vitrine_requests_total", status="200", **of) == 6
+    assert value(text, "vitrine_requests_total", status="404", **of) == 2
+    assert value(text, "vitrine_request_duration_seconds_count", **of) == 6
+    assert value(text, "vitrine_refused_total", reason="queue") == 2
+    assert value(text, "vitrine_batch_size_rows_sum", model="toy") == 8
+    assert value(text, "vitrine_predictions_total", **{"class": "bright"}) == 2
+    assert value(text, "vitrine_predictions_total", **{"class": "dark"}) == 0
+    assert value(text, "vitrine_ink_count", model="toy") == 8
+    assert value(text, "vitrine_workers_ready") == 1
+    assert value(text, "vitrine_in_flight_requests") == 2
+    assert value(text, "vitrine_queue_rows", model="toy") == 5
+    assert value(text, "vitrine_live_version", model="toy", provider="cpu") == 1
+    assert value(text, "vitrine_offline_accuracy", model="toy") == 0.97
+    text = run(SCRAPE, tmp_path)  # now both are dead
+    assert value(text, "vitrine_requests_total", status="200", **of) == 6
+    assert value(text, "vitrine_workers_ready") in (None, 0)
+    assert value(text, "vitrine_live_version", model="toy") is None
+
+
+def test_a_version_that_was_replaced_is_zero(tmp_path: Path) -> None:
+    text = run(WORKER, tmp_path, "meter.live(False)\n" + SCRAPE)
+    assert value(text, "vitrine_live_version", model="toy") == 0
+    assert value(text, "vitrine_offline_accuracy", model="toy") == 0
+    assert toy.manifest().name == "toy"
