@@ -81,7 +81,8 @@ HEADER = """# The models
 
 Written by `vitrine-train compare`. Accuracy is of the 10,000 test images through the code that
 serves, with its 95 % Wilson interval; *reported* is the figure of the experiment that a recipe
-reproduces. Times are the shortest of many, on one thread of one machine, and differ on yours. One seed each. `vitrine-train run NAME` makes any of them again.
+reproduces. Times are the shortest of many, on one thread of one machine, and differ on yours.
+One seed each. `vitrine-train run NAME` makes any of them again.
 """
 
 

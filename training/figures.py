@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter
 from numpy.typing import NDArray
 
 RIGHT, WRONG = "#1f5fbf", "#c62828"
@@ -123,17 +124,21 @@ def trade_off(points: list[tuple[str, float, float]]) -> bytes:
     front = [p for p in points if not any(q[1] >= p[1] and q[2] < p[2] for q in points)]
     front.sort(key=lambda point: point[2])
     axis.plot([p[2] for p in front], [p[1] * 100 for p in front], color=RIGHT, linewidth=1)
-    for name, accuracy, milliseconds in points:
+    # Names above and below in turn, so that close points do not write over each other.
+    for k, (name, accuracy, milliseconds) in enumerate(sorted(points, key=lambda p: p[1])):
         best = any(name == other[0] for other in front)
         axis.plot(milliseconds, accuracy * 100, "o", color=RIGHT if best else "#999")
         axis.annotate(
             name,
             (milliseconds, accuracy * 100),
             fontsize=7,
-            xytext=(4, 3),
+            xytext=(4, 4 if k % 2 else -11),
             textcoords="offset points",
         )
     axis.set_xscale("log")
+    axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+    axis.xaxis.set_minor_formatter(FormatStrFormatter("%g"))
+    axis.tick_params(axis="x", which="both", labelsize=8)
     axis.set(xlabel="milliseconds for one image, one thread", ylabel="test accuracy, %")
     axis.margins(x=0.2)
     return png(figure)
