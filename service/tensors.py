@@ -1,4 +1,4 @@
-"""Tensors of the Open Inference Protocol: requests read and checked, answers written. No I/O.
+"""What a model's requests and answers are in the Open Inference Protocol: checked, written. No I/O.
 
 The protocol: https://kserve.github.io/website/docs/concepts/architecture/data-plane/v2-protocol,
 with Triton's binary tensor and classification extensions.
@@ -11,8 +11,7 @@ import binascii
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -20,16 +19,13 @@ from numpy.typing import NDArray
 
 from artifacts.classify import Preprocess
 from artifacts.manifest import Manifest
+from service import wire
+from service.wire import INPUT, Malformed
 
-INPUT = "images"
 # What a client repeats word for word is parsed once: its JSON header, without data, is small.
 CACHED_BYTES = 1024
 CACHED_HEADERS = 256
 MAX_ID = 256
-
-
-class Malformed(ValueError):
-    """The request breaks the protocol or the model's signature; the message may be shown."""
 
 
 class Wanted(NamedTuple):
@@ -108,7 +104,7 @@ class Signature:
                     self._seen.clear()
                 self._seen[header] = asked
         if asked.size != tail and (asked.size or tail or tail is None):
-            _refuse_tail(asked.size, tail)
+            wire.refuse_tail(asked.size, tail)
         return asked
 
     def read_raw(self, size: int) -> Inference:
@@ -128,7 +124,7 @@ class Signature:
         """uint8[N, H, W] or uint8[N, H, W, 3]; binary data is not copied. Raises Malformed."""
         if asked.size is not None:
             return np.frombuffer(body, np.uint8, asked.size, start).reshape(asked.shape)
-        flat = _flattened(asked.data, asked.shape)
+        flat = wire.flattened(asked.data, asked.shape)
         # JSON's true and false are 1 and 0 to bytes(); looking for the words costs nothing.
         if (b"true" in body or b"false" in body) and any(type(value) is bool for value in flat):
             raise Malformed(f"{INPUT}: data has a boolean, expected whole numbers from 0 to 255")
@@ -141,8 +137,8 @@ class Signature:
     def images(self, asked: Inference, body: bytes, start: int) -> list[bytes]:
         """The encoded images: length-prefixed after the JSON, or base64 in it. Raises Malformed."""
         if asked.size is not None:
-            return _elements(body, start, asked.rows)
-        texts = _flattened(asked.data, asked.shape)
+            return wire.elements(body, start, asked.rows)
+        texts = wire.flattened(asked.data, asked.shape)
         try:
             return [base64.b64decode(text, validate=True) for text in texts]
         except (binascii.Error, TypeError, ValueError):
@@ -216,16 +212,16 @@ class Signature:
         request_id = record.get("id")
         if request_id is not None and not (type(request_id) is str and len(request_id) <= MAX_ID):
             raise Malformed(f"id is no string of at most {MAX_ID} characters")
-        parameters = _parameters(record, "the request")
+        parameters = wire.parameters(record, "the request")
         encoded, shape, size, data = self._input(record.get("inputs"))
-        outputs = self._wanted(record.get("outputs"), _flag(parameters, "binary_data_output"))
+        outputs = self._wanted(record.get("outputs"), wire.flag(parameters, "binary_data_output"))
         head = None
         if all(w.binary and not w.classes and self.outputs[w.name][0] == "FP32" for w in outputs):
             head = self._head(request_id, [self._fixed(w.name, shape[0]) for w in outputs])
         preprocess = parameters.get("preprocess", "auto")
         if preprocess not in ("auto", "raw"):
             raise Malformed("parameter preprocess is not auto or raw")
-        timeout_s = _timeout_s(parameters)
+        timeout_s = wire.timeout_s(parameters)
         return Inference(
             request_id, encoded, shape, size, data, outputs, timeout_s, preprocess, head
         )
@@ -235,25 +231,27 @@ class Signature:
             raise Malformed(f"inputs is not a list of one tensor, {INPUT}")
         given = inputs[0]
         if given.get("name") != INPUT:
-            raise Malformed(f"the input's name is {_shown(given.get('name'))}, expected {INPUT!r}")
+            raise Malformed(
+                f"the input's name is {wire.shown(given.get('name'))}, expected {INPUT!r}"
+            )
         datatype, shape = given.get("datatype"), given.get("shape")
         if type(shape) is not list or any(type(extent) is not int for extent in shape):
-            raise Malformed(f"{INPUT}: shape is {_shown(shape)}, expected whole numbers")
-        parameters = _parameters(given, INPUT)
+            raise Malformed(f"{INPUT}: shape is {wire.shown(shape)}, expected whole numbers")
+        parameters = wire.parameters(given, INPUT)
         if any(name.startswith("shared_memory") for name in parameters):
             raise Malformed(f"{INPUT}: shared memory is not offered; send the data")
         if datatype == "UINT8":
             expected = ", ".join(map(str, self._shape))
             if shape[1:] != list(self._shape) or shape[0] < 1:
-                raise Malformed(f"{INPUT}: shape is {_shown(shape)}, expected [N, {expected}]")
+                raise Malformed(f"{INPUT}: shape is {wire.shown(shape)}, expected [N, {expected}]")
             self._check_rows(shape[0], self._max_rows)
         elif datatype == "BYTES":
             if len(shape) not in (1, 2) or shape[1:] not in ([], [1]) or shape[0] < 1:
-                raise Malformed(f"{INPUT}: shape is {_shown(shape)}, expected [N] for BYTES")
+                raise Malformed(f"{INPUT}: shape is {wire.shown(shape)}, expected [N] for BYTES")
             self._check_rows(shape[0], self._max_images)
         else:
             raise Malformed(
-                f"{INPUT}: datatype is {_shown(datatype)}, expected UINT8 (pixels) or BYTES "
+                f"{INPUT}: datatype is {wire.shown(datatype)}, expected UINT8 (pixels) or BYTES "
                 "(PNG, JPEG, ...)"
             )
         size = parameters.get("binary_data_size")
@@ -262,7 +260,7 @@ class Signature:
         if "data" in given:
             raise Malformed(f"{INPUT}: has both data and binary_data_size")
         if type(size) is not int or size < 0:
-            raise Malformed(f"{INPUT}: binary_data_size is {_shown(size)}, expected bytes")
+            raise Malformed(f"{INPUT}: binary_data_size is {wire.shown(size)}, expected bytes")
         if datatype == "UINT8" and size != shape[0] * self._row_bytes:
             raise Malformed(
                 f"{INPUT}: binary_data_size is {size}, but UINT8{shape} is "
@@ -280,21 +278,23 @@ class Signature:
             name = given.get("name") if type(given) is dict else None
             if type(name) is not str or name not in self.outputs:
                 raise Malformed(
-                    f"output {_shown(name)} is not of this model; "
+                    f"output {wire.shown(name)} is not of this model; "
                     f"there are {', '.join(self.outputs)}"
                 )
             if name in wanted:
                 raise Malformed(f"output {name} is asked for twice")
-            parameters = _parameters(given, name)
+            parameters = wire.parameters(given, name)
             if any(key.startswith("shared_memory") for key in parameters):
                 raise Malformed(f"{name}: shared memory is not offered")
             classes = parameters.get("classification", 0)
             if type(classes) is not int or classes < 0:
-                raise Malformed(f"{name}: classification is {_shown(classes)}, expected a count")
+                raise Malformed(
+                    f"{name}: classification is {wire.shown(classes)}, expected a count"
+                )
             if classes and name != "probabilities":
                 raise Malformed(f"{name}: only probabilities can be given as a classification")
             classes = min(classes, len(self._labels))
-            wanted[name] = Wanted(name, _flag(parameters, "binary_data", binary), classes)
+            wanted[name] = Wanted(name, wire.flag(parameters, "binary_data", binary), classes)
         return tuple(wanted.values())
 
     def _check_rows(self, rows: int, limit: int) -> None:
@@ -304,7 +304,7 @@ class Signature:
     def _fixed(self, name: str, rows: int) -> dict[str, Any]:
         """The record of a binary output of numbers: its size follows from its shape."""
         _, shape = self.outputs[name]
-        return _binary(name, "FP32", (rows, *shape), 4 * rows * math.prod(shape))
+        return wire.binary_output(name, "FP32", (rows, *shape), 4 * rows * math.prod(shape))
 
     def _output(self, wanted: Wanted, answers: Answers) -> tuple[dict[str, Any], bytes | None]:
         """One output's record, and its binary data if it was wanted so."""
@@ -312,20 +312,20 @@ class Signature:
         rows = len(answers.indices)
         if wanted.classes:
             texts = self._classified(answers.probabilities, wanted.classes)
-            return _strings(name, (rows, wanted.classes), texts, binary=wanted.binary)
+            return wire.string_output(name, (rows, wanted.classes), texts, binary=wanted.binary)
         if name in ("probabilities", "energy"):
             column = answers.probabilities if name == "probabilities" else answers.energy
             assert column is not None
             if wanted.binary:
                 return self._fixed(name, rows), column.tobytes()
-            return _record(name, "FP32", column.shape, column.ravel()), None
+            return wire.json_output(name, "FP32", column.shape, column.ravel()), None
         if name == "label":
             texts = [self._labels[index] for index in answers.indices]
         elif name == "decision":
             texts = list(answers.decisions)
         else:
             texts = answers.receipts()
-        return _strings(name, (rows,), texts, binary=wanted.binary)
+        return wire.string_output(name, (rows,), texts, binary=wanted.binary)
 
     def _classified(self, probabilities: NDArray[np.float32], count: int) -> list[str]:
         """For each row its `count` likeliest classes as value:index:label, likeliest first."""
@@ -345,100 +345,3 @@ class Signature:
             record["id"] = request_id
         record["outputs"] = outputs
         return orjson.dumps(record, option=orjson.OPT_SERIALIZE_NUMPY)
-
-
-def _record(name: str, datatype: str, shape: tuple[int, ...], data: Any) -> dict[str, Any]:
-    return {"name": name, "datatype": datatype, "shape": list(shape), "data": data}
-
-
-def _binary(name: str, datatype: str, shape: tuple[int, ...], size: int) -> dict[str, Any]:
-    parameters = {"binary_data_size": size}
-    return {"name": name, "datatype": datatype, "shape": list(shape), "parameters": parameters}
-
-
-def _strings(
-    name: str, shape: tuple[int, ...], texts: list[str], *, binary: bool
-) -> tuple[dict[str, Any], bytes | None]:
-    if not binary:
-        return _record(name, "BYTES", shape, texts), None
-    parts = [part for text in texts for part in _prefixed(text.encode())]
-    tail = b"".join(parts)
-    return _binary(name, "BYTES", shape, len(tail)), tail
-
-
-def _prefixed(data: bytes) -> tuple[bytes, bytes]:
-    return len(data).to_bytes(4, "little"), data
-
-
-def _elements(body: bytes, start: int, count: int) -> list[bytes]:
-    """`count` elements of BYTES, each after its length in 4 bytes, little-endian."""
-    found, at, end = [], start, len(body)
-    for _ in range(count):
-        begin = at + 4
-        at = begin + int.from_bytes(body[at:begin], "little")
-        if begin > end or at > end:
-            raise Malformed(f"{INPUT}: the data end within an element, of {count} expected")
-        found.append(body[begin:at])
-    if at != end:
-        raise Malformed(f"{INPUT}: {end - at} bytes follow the {count} elements of its shape")
-    return found
-
-
-def _flattened(data: object, shape: tuple[int, ...]) -> list[Any]:
-    """The elements of a list that is flat, or nested as `shape` says."""
-    if type(data) is not list:
-        raise Malformed(f"{INPUT}: has neither data, a list, nor binary_data_size")
-    flat: list[Any] = data
-    if flat and type(flat[0]) is list:
-        count = shape[0]
-        for extent in shape[1:]:
-            if len(flat) != count or any(
-                type(part) is not list or len(part) != extent for part in flat
-            ):
-                raise Malformed(f"{INPUT}: data are not nested as the shape {list(shape)} says")
-            flat = list(chain.from_iterable(flat))
-            count *= extent
-    if len(flat) != math.prod(shape):
-        raise Malformed(
-            f"{INPUT}: {len(flat)} elements of data, but the shape {list(shape)} "
-            f"is {math.prod(shape)}"
-        )
-    return flat
-
-
-def _parameters(record: dict[str, Any], of: str) -> dict[str, Any]:
-    parameters = record.get("parameters")
-    if parameters is None:
-        return {}
-    if type(parameters) is not dict:
-        raise Malformed(f"{of}: parameters is not an object")
-    return parameters
-
-
-def _flag(parameters: dict[str, Any], name: str, default: bool = False) -> bool:
-    value = parameters.get(name, default)
-    if type(value) is not bool:
-        raise Malformed(f"parameter {name} is {_shown(value)}, expected true or false")
-    return value
-
-
-def _timeout_s(parameters: dict[str, Any]) -> float:
-    """The request's `timeout`, in microseconds there; 0 is none."""
-    value = parameters.get("timeout", 0)
-    if type(value) is not int or value < 0:
-        raise Malformed(f"parameter timeout is {_shown(value)}, expected microseconds")
-    return value / 1e6 if value else math.inf
-
-
-def _refuse_tail(size: int | None, tail: int | None) -> NoReturn:
-    if tail is None:
-        raise Malformed(
-            f"{INPUT}: has a binary_data_size, but there is no Inference-Header-Content-Length"
-        )
-    raise Malformed(f"{tail} bytes follow the JSON, but its binary_data_size is {size or 0}")
-
-
-def _shown(value: object) -> str:
-    """A client's value in a message: at most 60 characters of it."""
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

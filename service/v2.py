@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import numpy as np
@@ -22,9 +22,11 @@ from service import VERSION
 from service.classifier import Classifier
 from service.http import JSON, NOTHING, Header, Problem, Request, Response
 from service.models import Live
+from service.runner import Pixels
 from service.settings import Settings
 from service.statistics import collect, statistics
-from service.tensors import Answers, Inference, Malformed, Signature
+from service.tensors import Answers, Inference, Signature
+from service.wire import Malformed
 
 LENGTH = b"inference-header-content-length"  # bytes of JSON at the head of a body
 EXTENSIONS = (
@@ -77,7 +79,7 @@ class V2:
             else:
                 rows = signature.pixels(asked, body, start)
                 ran = await self._classifier.ran(live, rows, deadline)
-                answers = self._predicted(live, ran.outputs)
+                answers = self._predicted(live, rows, ran.outputs)
         except Malformed as error:
             raise Problem(400, str(error)) from error
         data, json_bytes = signature.write(asked, answers)
@@ -153,11 +155,15 @@ class V2:
         kept = set(self._models.live())
         self._signatures = {live: s for live, s in self._signatures.items() if live in kept}
 
-    def _predicted(self, live: Live, outputs: Outputs) -> Answers:
+    def _predicted(self, live: Live, rows: Pixels, outputs: Outputs) -> Answers:
         """The answers for rows of pixels, each counted as a prediction."""
         probabilities, energy = outputs.probabilities, outputs.energy
-        indices: list[int] = probabilities.argmax(1).tolist()
-        confidences: list[float] = probabilities.max(1).tolist()
+        if len(probabilities) == 1:  # 3 us less than by columns
+            indices = [int(probabilities.argmax())]
+            confidences = [probabilities.item(indices[0])]
+        else:
+            indices = probabilities.argmax(1).tolist()
+            confidences = probabilities.max(1).tolist()
         energies = [None] * len(indices) if energy is None else energy.tolist()
         manifest, count = live.manifest, live.meter.predicted
         decisions = []
@@ -165,7 +171,7 @@ class V2:
             decision = decide(manifest, confidence, level)
             count(index, confidence, decision)
             decisions.append(decision)
-        receipts = partial(self._receipts, live, indices, confidences)
+        receipts = partial(self._receipts, live, rows, indices, confidences)
         return Answers(probabilities, energy, indices, decisions, receipts)
 
     async def _classified(
@@ -190,9 +196,10 @@ class V2:
             live.meter.predicted(one.index, one.confidence, one.decision)
             said.append(one)
             begin = end
-        return self._columns(live, said)
+        seen = [each.candidates[s.candidate] for each, s in zip(placed, said, strict=True)]
+        return self._columns(live, seen, said)
 
-    def _columns(self, live: Live, said: list[Answer]) -> Answers:
+    def _columns(self, live: Live, seen: list[Pixels], said: list[Answer]) -> Answers:
         indices = [one.index for one in said]
         energies = [one.energy for one in said]
         return Answers(
@@ -200,15 +207,23 @@ class V2:
             np.array(energies, np.float32) if _has_energy(live.manifest) else None,
             indices,
             [one.decision for one in said],
-            partial(self._receipts, live, indices, [one.confidence for one in said]),
+            partial(self._receipts, live, seen, indices, [one.confidence for one in said]),
         )
 
-    def _receipts(self, live: Live, indices: list[int], confidences: list[float]) -> list[str]:
+    def _receipts(
+        self, live: Live, seen: Iterable[Pixels], indices: list[int], confidences: list[float]
+    ) -> list[str]:
+        """A receipt for each image; only whoever asks for one can send a label."""
         now, sign = time.time(), self._classifier.signer.sign
-        return [
+        receipts = [
             sign(live.version, index, confidence, now)
             for index, confidence in zip(indices, confidences, strict=True)
         ]
+        capture = self._classifier.capture
+        if capture is not None:
+            for receipt, pixels in zip(receipts, seen, strict=True):
+                capture.offer(receipt, pixels)
+        return receipts
 
 
 def _read(signature: Signature, length: bytes | None, body: bytes) -> tuple[Inference, int]:

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.tensors import CACHED_HEADERS, Answers, Inference, Malformed, Signature
+from service.tensors import CACHED_HEADERS, Answers, Inference, Signature
+from service.wire import Malformed
 from tests import toy
 
 PIXELS = 28 * 28
