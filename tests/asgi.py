@@ -44,19 +44,23 @@ async def stub(scope: Scope, _receive: Receive, send: Send) -> None:
 
 @asynccontextmanager
 async def inside(
-    state: Path | None, *, start: bool = True, **changes: Any
+    state: Path | None, *, start: bool = True, alone: bool = False, **changes: Any
 ) -> AsyncIterator[Inside]:
-    """A process with these settings, ready unless it is not to be started; stopped afterwards."""
+    """A process with these settings, ready unless it is not to be started; stopped afterwards.
+
+    `alone`: the toy is its only model, the release's are not there.
+    """
     if state is not None:
         publish_toy(state)
-    process = Process(Settings(state=state, workers=1, **changes))
+    store = Store(state, release=Path("no release")) if alone else None
+    process = Process(Settings(state=state, workers=1, **changes), store)
     app = Dispatch(process, stub)
     if start:
         await process.start()
         async with asyncio.timeout(60):
             while not process.models.started:
                 await asyncio.sleep(0.01)
-    transport = httpx.ASGITransport(app)
+    transport = httpx.ASGITransport(app)  # type: ignore[arg-type]
     async with httpx.AsyncClient(transport=transport, base_url="http://vitrine") as client:
         try:
             yield Inside(process, app, client)

@@ -11,7 +11,7 @@ import pytest
 
 from service.http import Problem
 from service.keys import KeyRing
-from tests.inside import inside
+from tests.asgi import inside
 from tests.serving import png
 
 API, ADMIN = "an-api-key-for-tests", "an-admin-key-for-tests"
@@ -55,7 +55,7 @@ def test_any_of_several_keys_will_do_and_the_scheme_may_be_in_any_case() -> None
 
 
 async def test_predictions_and_feedback_need_a_key_where_one_is_set(tmp_path: Path) -> None:
-    async with inside(tmp_path, api_keys=(API,), admin_keys=(ADMIN,)) as served:
+    async with inside(tmp_path, alone=True, api_keys=(API,), admin_keys=(ADMIN,)) as served:
         client = served.client
         assert await statuses(client, PREDICTIONS) == {401}
         assert await statuses(client, PREDICTIONS, **bearer("not-a-key-of-ours")) == {401}
@@ -66,7 +66,7 @@ async def test_predictions_and_feedback_need_a_key_where_one_is_set(tmp_path: Pa
 
 
 async def test_refusals_speak_the_language_of_their_surface(tmp_path: Path) -> None:
-    async with inside(tmp_path, api_keys=(API,)) as served:
+    async with inside(tmp_path, alone=True, api_keys=(API,)) as served:
         ours = await served.client.post("/v1/classify/light", content=png(250))
         assert ours.headers["content-type"] == "application/problem+json"
         assert ours.json()["status"] == 401
@@ -76,7 +76,7 @@ async def test_refusals_speak_the_language_of_their_surface(tmp_path: Path) -> N
 
 
 async def test_changes_are_off_without_an_admin_key_and_say_so(tmp_path: Path) -> None:
-    async with inside(tmp_path, api_keys=(API,)) as served:
+    async with inside(tmp_path, alone=True, api_keys=(API,)) as served:
         for headers in ({}, bearer(API)):
             answer = await served.client.post(CHANGES[0], headers=headers)
             assert answer.status_code == 403
@@ -84,7 +84,7 @@ async def test_changes_are_off_without_an_admin_key_and_say_so(tmp_path: Path) -
 
 
 async def test_changes_need_an_admin_key_and_no_other(tmp_path: Path) -> None:
-    async with inside(tmp_path, api_keys=(API,), admin_keys=(ADMIN,)) as served:
+    async with inside(tmp_path, alone=True, api_keys=(API,), admin_keys=(ADMIN,)) as served:
         assert await statuses(served.client, CHANGES) == {401}
         assert await statuses(served.client, CHANGES, **bearer("not-a-key-of-ours")) == {401}
         assert await statuses(served.client, CHANGES, **bearer(API)) == {403}
@@ -95,7 +95,7 @@ async def test_changes_need_an_admin_key_and_no_other(tmp_path: Path) -> None:
 
 async def test_a_preflight_needs_no_key(tmp_path: Path) -> None:
     origin = "https://example.org"
-    async with inside(tmp_path, api_keys=(API,), cors_origins=(origin,)) as served:
+    async with inside(tmp_path, alone=True, api_keys=(API,), cors_origins=(origin,)) as served:
         answer = await served.client.options(PREDICTIONS[0], headers={"origin": origin})
         assert answer.status_code == 204
         assert "authorization" in answer.headers["access-control-allow-headers"]
@@ -104,7 +104,7 @@ async def test_a_preflight_needs_no_key(tmp_path: Path) -> None:
 async def test_no_key_is_ever_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     settings: dict[str, Any] = {"api_keys": (API,), "admin_keys": (ADMIN,), "access_log": True}
-    async with inside(tmp_path, **settings) as served:
+    async with inside(tmp_path, alone=True, **settings) as served:
         for key in (API, ADMIN, "a-key-of-somebody-else"):
             await statuses(served.client, PREDICTIONS + CHANGES, **bearer(key))
         assert API not in repr(served.process.settings)

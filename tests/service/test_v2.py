@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from artifacts.store import Store
 from tests import toy
-from tests.inside import Inside, inside
+from tests.asgi import Inside, inside
 from tests.serving import png
 
 ADMIN = "an-admin-key-for-tests"
@@ -28,7 +28,7 @@ PIXELS = toy.SIDE * toy.SIDE
 
 @pytest.fixture
 async def served(tmp_path: Path) -> AsyncIterator[Inside]:
-    async with inside(tmp_path, admin_keys=(ADMIN,)) as started:
+    async with inside(tmp_path, alone=True, admin_keys=(ADMIN,)) as started:
         yield started
 
 
