@@ -86,6 +86,13 @@ def parser() -> argparse.ArgumentParser:
     sub = verb(
         "evaluate", evaluate, "Measure a published model on the test images.", "evaluate mnist-cnn"
     )
+    sub.add_argument(
+        "--robustness",
+        type=int,
+        default=0,
+        metavar="N",
+        help="also on the first N test images corrupted in many ways, through the canonicaliser",
+    )
     sub.add_argument("model", metavar="MODEL[@VERSION]")
     with_data(sub)
     with_state(sub)
@@ -197,6 +204,16 @@ def evaluate(arguments: argparse.Namespace) -> int:
     print(summary(replace(model.manifest, test=figures)))
     for row in figures["classes"]:
         print(f"  {row['label']:<12} F1 {row['f1']:.4f}  recall {row['recall']:.4f}")
+    if arguments.robustness and model.manifest.input.mode == "L":
+        from training.robustness import robustness
+
+        images = load_test(dataset, arguments.data)
+        count = arguments.robustness
+        held = robustness(model, images.pixels[:count], images.labels[:count])
+        for name, accuracy in held["corruptions"].items():
+            print(f"  {name:<20} {accuracy:.4f}")
+        style = held["mnist_c_style"]
+        print(f"  MNIST-C-style mean {style['mean']:.4f}, worst {style['worst']:.4f}")
     return 0
 
 
