@@ -10,6 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from tests.serving import Server, png, serving
 
 CLASSIFY = "/v1/classify/light?preprocess=raw"
 NAMES = ("bright", "dark")
+PATIENCE_S = 60.0  # a busy machine is no failure
 
 
 @pytest.fixture(params=["sqlite", "postgresql"], scope="module")
@@ -36,10 +38,14 @@ def server(
         yield running
 
 
+get = partial(httpx.get, timeout=PATIENCE_S)
+post = partial(httpx.post, timeout=PATIENCE_S)
+
+
 def totals(server: Server) -> Counter[tuple[str, str, str]]:
     """The feedback totals in /metrics: (source, true, predicted) -> labels, zeros left out."""
     found: Counter[tuple[str, str, str]] = Counter()
-    for family in text_string_to_metric_families(httpx.get(f"{server.url}/metrics").text):
+    for family in text_string_to_metric_families(get(f"{server.url}/metrics").text):
         for sample in family.samples:
             if sample.name == "vitrine_feedback_total" and sample.value:
                 labels = sample.labels
@@ -52,13 +58,13 @@ def insist(client: httpx.Client, url: str, **content: Any) -> httpx.Response:
     """POST until answered: a worker that dies takes its connections with it."""
     while True:
         try:
-            return client.post(url, timeout=30, **content)
+            return client.post(url, **content)
         except httpx.TransportError:
             continue
 
 
 def classified(server: Server, level: int) -> dict[str, Any]:
-    answer = httpx.post(server.url + CLASSIFY, content=png(level))
+    answer = post(server.url + CLASSIFY, content=png(level))
     assert answer.status_code == 200, answer.text
     prediction: dict[str, Any] = answer.json()["predictions"][0]
     return prediction
@@ -71,7 +77,7 @@ def test_totals_are_exact_though_a_worker_is_killed(server: Server) -> None:
     plan = [(numbers.randrange(256), numbers.choice(NAMES)) for _ in range(images)]
 
     def one(level: int, true: str) -> tuple[str, str, str]:
-        with httpx.Client(base_url=server.url) as client:
+        with httpx.Client(base_url=server.url, timeout=PATIENCE_S) as client:
             answer = insist(client, CLASSIFY, content=png(level)).json()["predictions"][0]
             source = "audit" if level % 4 == 0 else "user"
             sent = {"id": answer["id"], "label": true, "source": source}
@@ -89,7 +95,7 @@ def test_totals_are_exact_though_a_worker_is_killed(server: Server) -> None:
         expected = Counter(answer.result() for answer in answers)
     assert totals(server) == expected
 
-    answer = httpx.get(f"{server.url}/v1/models/light/accuracy").json()
+    answer = get(f"{server.url}/v1/models/light/accuracy").json()
     for source in ("user", "audit"):
         found = answer["sources"][source]
         correct = sum(n for (s, true, said), n in expected.items() if s == source and true == said)
@@ -104,7 +110,7 @@ def test_totals_are_exact_though_a_worker_is_killed(server: Server) -> None:
 
 def test_a_label_is_answered_alike_twice_and_a_contradiction_is_a_conflict(server: Server) -> None:
     before = totals(server)
-    with httpx.Client(base_url=server.url) as client:
+    with httpx.Client(base_url=server.url, timeout=PATIENCE_S) as client:
         receipt = classified(server, 250)["id"]
         first = client.post("/v1/feedback", json={"id": receipt, "label": "bright"})
         again = client.post("/v1/feedback", json={"id": receipt, "label": "claro"})
@@ -127,7 +133,7 @@ def test_a_list_is_recorded_but_for_what_is_wrong_in_it(server: Server) -> None:
         {"id": two, "label": "dark", "sauce": "audit"},
         "nonsense",
     ]
-    answer = httpx.post(f"{server.url}/v1/feedback", json=sent)
+    answer = post(f"{server.url}/v1/feedback", json=sent)
     assert answer.status_code == 200
     first, *errors = answer.json()["results"]
     assert (first["label"], first["predicted"], first["correct"]) == ("dark", "bright", False)
@@ -149,7 +155,7 @@ def test_a_list_is_recorded_but_for_what_is_wrong_in_it(server: Server) -> None:
 def test_what_cannot_be_recorded_is_a_client_error(
     shared: Server, sent: object, status: int
 ) -> None:
-    answer = httpx.post(f"{shared.url}/v1/feedback", json=sent)
+    answer = post(f"{shared.url}/v1/feedback", json=sent)
     assert answer.status_code == status, answer.text
 
 
@@ -162,7 +168,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def test_every_combination_is_in_metrics_from_zero(shared: Server) -> None:
-    text = httpx.get(f"{shared.url}/metrics").text
+    text = get(f"{shared.url}/metrics").text
     lines = [line for line in text.splitlines() if "vitrine_feedback_total{" in line]
     lines = [line for line in lines if 'model="toy"' in line]
     assert len(lines) == 2 * 2 * 2
@@ -171,7 +177,7 @@ def test_every_combination_is_in_metrics_from_zero(shared: Server) -> None:
 
 
 def test_accuracy_without_labels_is_unknown_and_not_zero(shared: Server) -> None:
-    record = httpx.get(f"{shared.url}/v1/models/toy/accuracy").json()
+    record = get(f"{shared.url}/v1/models/toy/accuracy").json()
     assert record["offline"] == {"count": 100, "accuracy": 0.97, "interval": [0.915, 0.99]}
     for source in ("user", "audit"):
         nothing = record["sources"][source]["all"]
@@ -185,7 +191,7 @@ def test_accuracy_without_labels_is_unknown_and_not_zero(shared: Server) -> None
 def test_accuracy_of_what_is_not_there_is_a_client_error(
     shared: Server, path: str, status: int
 ) -> None:
-    assert httpx.get(f"{shared.url}/v1/models/{path}").status_code == status
+    assert get(f"{shared.url}/v1/models/{path}").status_code == status
 
 
 def test_while_the_file_is_locked_predictions_go_on_and_labels_are_refused(
@@ -197,7 +203,7 @@ def test_while_the_file_is_locked_predictions_go_on_and_labels_are_refused(
         with sqlite3.connect(server.state / LEDGER_FILE, isolation_level=None) as other:
             other.execute("BEGIN EXCLUSIVE")
             with ThreadPoolExecutor(1) as pool:
-                waiting = pool.submit(httpx.post, f"{server.url}/v1/feedback", json=sent)
+                waiting = pool.submit(post, f"{server.url}/v1/feedback", json=sent)
                 while not waiting.done():
                     classified(server, 5)
             refused = waiting.result()
@@ -205,10 +211,10 @@ def test_while_the_file_is_locked_predictions_go_on_and_labels_are_refused(
         other.close()
         assert refused.status_code == 503
         assert int(refused.headers["retry-after"]) >= 1
-        assert httpx.post(f"{server.url}/v1/feedback", json=sent).status_code == 200
+        assert post(f"{server.url}/v1/feedback", json=sent).status_code == 200
         assert totals(server) == {("user", "bright", "bright"): 1}
         assert 'vitrine_refused_total{model="",reason="ledger"} 1.0' in (
-            httpx.get(f"{server.url}/metrics").text
+            get(f"{server.url}/metrics").text
         )
 
 
@@ -218,17 +224,15 @@ def test_while_postgresql_is_stopped_predictions_go_on_and_afterwards_labels_do(
     with postgres() as cluster, serving(tmp_path, VITRINE_LEDGER_URL=cluster.database()) as server:
         first, second = classified(server, 250)["id"], classified(server, 5)["id"]
         url = f"{server.url}/v1/feedback"
-        assert httpx.post(url, json={"id": first, "label": "bright"}).status_code == 200
+        assert post(url, json={"id": first, "label": "bright"}).status_code == 200
         cluster.stop()
-        assert (
-            httpx.post(url, json={"id": second, "label": "bright"}, timeout=30).status_code == 503
-        )
+        assert post(url, json={"id": second, "label": "bright"}).status_code == 503
         accuracy = f"{server.url}/v1/models/light/accuracy"
-        assert httpx.get(accuracy, timeout=30).status_code == 503
-        text = httpx.get(f"{server.url}/metrics", timeout=30).text
+        assert get(accuracy).status_code == 503
+        text = get(f"{server.url}/metrics").text
         assert "vitrine_ledger_up 0.0" in text
         assert "vitrine_feedback_total{" not in text  # no value at all, rather than an old one
         classified(server, 5)
         cluster.start()
-        assert httpx.post(url, json={"id": second, "label": "bright"}).status_code == 200
+        assert post(url, json={"id": second, "label": "bright"}).status_code == 200
         assert totals(server) == {("user", "bright", "bright"): 1, ("user", "bright", "dark"): 1}

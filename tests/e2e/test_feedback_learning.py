@@ -29,7 +29,7 @@ def test_labelled_images_come_back_as_a_training_set(
     sent: dict[str, tuple[str, Path]] = {}
     with (
         serving(tmp_path, VITRINE_CAPTURE="1") as server,
-        httpx.Client(base_url=server.url) as client,
+        httpx.Client(base_url=server.url, timeout=60) as client,
     ):
         for sample in SAMPLES:
             answer = client.post("/v1/classify/digits", content=sample.read_bytes())
