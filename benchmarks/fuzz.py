@@ -20,6 +20,7 @@ import struct
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -194,7 +195,7 @@ def malformed(seed: Seed, chance: random.Random) -> bytes:
     """Bytes that are no HTTP request, or break its framing."""
     whole = mutated(seed, chance)
     head, _, body = whole.partition(b"\r\n\r\n")
-    kinds = [
+    kinds: list[Callable[[], bytes]] = [
         lambda: chance.randbytes(chance.randrange(1, 400)),
         lambda: b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n",
         lambda: head + b"\r\n" + b"X: y\r\n" * 5000 + b"\r\n",

@@ -263,32 +263,31 @@ def test_a_few_thousand_fuzzed_requests_hurt_nobody(server: Server) -> None:
     assert report.dead == []
 
 
-def test_two_servers_on_one_host_do_not_disturb_each_other(server: Server, tmp_path: Path) -> None:
+def test_a_second_server_disturbs_nothing_and_ends_as_a_lame_duck(
+    server: Server, tmp_path: Path
+) -> None:
     before = settled(server, "vitrine_requests_total", surface="v1", status="200")
-    with serving(tmp_path, workers=1) as other:
+    with serving(tmp_path, workers=1, VITRINE_LAME_DUCK_S="3") as other:
         assert httpx.post(other.url + CLASSIFY, content=png(250)).status_code == 200
         assert settled(other, "vitrine_requests_total", surface="v1", status="200") == 1
         assert settled(server, "vitrine_requests_total", surface="v1", status="200") == before
         assert metric(server, "vitrine_workers_ready") == 2
-    assert httpx.post(server.url + CLASSIFY, content=png(250)).status_code == 200
 
-
-def test_sigterm_is_a_lame_duck_and_then_the_end(tmp_path: Path) -> None:
-    with serving(tmp_path, workers=1, VITRINE_LAME_DUCK_S="3") as server:
-        (worker,) = server.workers()
+        (worker,) = other.workers()
         status = Path(f"/proc/{worker}/status").read_text()
         supervisor = int(status.partition("PPid:")[2].split()[0])
         os.kill(supervisor, signal.SIGTERM)
         end = time.monotonic() + 3
-        while (answer := httpx.get(f"{server.url}/readyz")).status_code == 200:
+        while (answer := httpx.get(f"{other.url}/readyz")).status_code == 200:
             assert time.monotonic() < end
         assert answer.json()["status"] == "draining"
-        answer = httpx.post(server.url + CLASSIFY, content=png(250))
+        answer = httpx.post(other.url + CLASSIFY, content=png(250))
         assert (answer.status_code, answer.headers["connection"]) == (200, "close")
         end = time.monotonic() + 20
-        while server.workers():
+        while other.workers():
             assert time.monotonic() < end
             time.sleep(0.05)
+    assert httpx.post(server.url + CLASSIFY, content=png(250)).status_code == 200
 
 
 def test_a_killed_worker_is_replaced_and_metrics_stay_right(server: Server) -> None:

@@ -30,7 +30,7 @@ async def read(
     messages: Sequence[dict[str, Any]],
     scope: dict[str, Any] | None = None,
     at_once: bool = True,
-    **headers: bytes,
+    **headers: Any,
 ) -> bytes:
     """What is read of these messages; each comes at once, or after the loop has turned."""
     left = list(messages)
@@ -76,7 +76,7 @@ async def test_a_client_that_goes_away_is_noticed(
     ],
 )
 async def test_a_body_beyond_its_limits_is_a_problem(
-    messages: list[dict[str, Any]], headers: dict[str, bytes], status: int
+    messages: list[dict[str, Any]], headers: dict[str, Any], status: int
 ) -> None:
     with pytest.raises(Problem) as problem:
         await read(bodies(), messages, **headers)
