@@ -5,6 +5,7 @@
     python -m benchmarks.scoring /tmp/mnist memory   # peak memory at 7,000 and 70,000 files
     python -m benchmarks.scoring /tmp/mnist million  # 1,000,000 paths: start, memory
     python -m benchmarks.scoring /tmp/mnist kills    # ten times kill -9, and resumed
+    python -m benchmarks.scoring /tmp/mnist threads  # two threads instead of two processes
 
 The model is the reference network unless --model names another of the store in VITRINE_STATE.
 """
@@ -23,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -155,6 +157,26 @@ def speed(folder: Path, name: str, model: Path, work: Path, rounds: int) -> None
         )
 
 
+def threads(folder: Path, version: Path) -> None:
+    """Files a second of one process with one thread and with two: why workers are processes."""
+    from artifacts.manifest import read
+    from service.score.job import Job
+    from service.score.rows import Table
+    from service.score.scorer import Scorer
+    from service.score.walk import Source
+
+    source = Source(where=str(folder), kind="folder")
+    table = Table(format="csv", model="", version="")
+    scorer = Scorer(Job(source=source, manifest=read(version), table=table), version)
+    paths = list(source.paths())
+    shards = [paths[start : start + 256] for start in range(0, len(paths), 256)]
+    for count in (1, CORES, 1, CORES):
+        with ThreadPoolExecutor(count) as pool:
+            began = time.perf_counter()
+            list(pool.map(scorer.score, shards))
+            print(f"{count} threads: {len(paths) / (time.perf_counter() - began):,.0f}/s")
+
+
 def memory(folder: Path, name: str, work: Path) -> None:
     """Peak memory, all processes together, at 7,000 and 70,000 files."""
     peaks = {}
@@ -258,7 +280,7 @@ def _memory(process: psutil.Process) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("what", choices=("speed", "memory", "million", "kills"))
+    parser.add_argument("what", choices=("speed", "memory", "million", "kills", "threads"))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--model", help="a model of the store in VITRINE_STATE")
     arguments = parser.parse_args(argv)
@@ -277,6 +299,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             speed(arguments.folder, name, model, work, arguments.rounds)
         elif arguments.what == "memory":
             memory(arguments.folder, name, work)
+        elif arguments.what == "threads":
+            threads(arguments.folder, model.parent)
         elif arguments.what == "kills":
             kills(arguments.folder, name, work, 10)
         else:
