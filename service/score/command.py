@@ -98,9 +98,9 @@ def _run(arguments: argparse.Namespace, job: Job, folder: Path) -> Counts:
     again = replace(job.source, passed=Passed())
     progress = Progress(again.paths if job.source.rereadable else None)
     if arguments.engine == "ray":
-        from service.score import cluster
+        from service.score.cluster import score as on_ray
 
-        counts: Counts = cluster.score(
+        return on_ray(
             job,
             folder,
             arguments.out,
@@ -110,7 +110,6 @@ def _run(arguments: argparse.Namespace, job: Job, folder: Path) -> Counts:
             overwrite=arguments.overwrite,
             restart=arguments.restart,
         )
-        return counts
     engine: run.Engine
     if job.url:
         engine = partial(remote.score, job, requests=arguments.requests)
