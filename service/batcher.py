@@ -144,6 +144,11 @@ class Batcher:
             self._turns.add(self)
         return future
 
+    def admit(self) -> None:
+        """Raises Refused when the queue is full: asked before a body is read, which costs more."""
+        if self.queued >= self._max_queue:
+            self._make_room(1)
+
     def take(self) -> tuple[list[Share], list[Pixels]]:
         """The rows of the next run, up to `max_batch`, in parts, and whose they are.
 

@@ -146,6 +146,13 @@ class Classifier:
         live.meter.decode.observe(time.perf_counter() - began)
         return placed
 
+    def admit(self, live: Live) -> None:
+        """Raises Problem 429 when one more request would be refused whatever it holds."""
+        try:
+            live.batcher.admit()
+        except Refused as refusal:
+            raise _refused(refusal) from refusal
+
     async def ran(self, live: Live, rows: NDArray[np.uint8], deadline: float) -> Ran:
         """The model's outputs for the rows. Raises Problem 429, 500 or 504."""
         try:
@@ -153,12 +160,7 @@ class Classifier:
         except TooManyRows as refusal:
             raise Problem(413, refusal.reason, reason="too_large") from refusal
         except Refused as refusal:
-            raise Problem(
-                429,
-                f"refused: {refusal.reason}",
-                [retry_after(refusal.retry_after_s)],
-                reason="queue",
-            ) from refusal
+            raise _refused(refusal) from refusal
         except Late:
             raise _late() from None
         except RowFailed as failure:
@@ -252,3 +254,12 @@ def _bad_parameter(name: str, found: str, expected: str) -> Problem:
 
 def _late() -> Problem:
     return Problem(504, "the deadline passed before the answer was there", reason="deadline")
+
+
+def _refused(refusal: Refused) -> Problem:
+    return Problem(
+        429,
+        f"refused: {refusal.reason}",
+        [retry_after(refusal.retry_after_s)],
+        reason="queue",
+    )

@@ -44,6 +44,7 @@ class V1:
             .decode("latin-1")
         )
         form = self._form(kind)
+        self._classifier.admit(live)
         body = await request.body()
         # The deadline is for our part: a client on a slow line has its own, for the body.
         deadline = max(deadline, time.perf_counter() + self._settings.deadline_s / 2)

@@ -65,6 +65,7 @@ class V2:
         live = self._models.get(subject) or await self._live(subject)
         request.model = live.name
         signature = self._signatures.get(live) or self._signature(live)
+        self._classifier.admit(live)
         body = await request.body()
         now = time.perf_counter()
         allowed_s = self._settings.deadline_s

@@ -404,3 +404,14 @@ def test_one_stop_of_the_machine_is_no_trend() -> None:
     assert times.expect(1) == 0.01
     times.learn(1, 30.0)
     assert times.expect(1) < 0.02
+
+
+async def test_a_full_queue_is_told_before_a_body_is_read() -> None:
+    it = bench(max_batch=2, max_queue=4)
+    it.batcher.admit()
+    waiting = [it.batcher.submit(rows(n), SOON) for n in range(4)]
+    with pytest.raises(Refused):
+        it.batcher.admit()
+    waiting[0].cancel()
+    it.batcher.admit()
+    await settle(waiting)
