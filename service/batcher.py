@@ -86,11 +86,9 @@ class _Job:
         self.parts: list[Outputs] = []
 
 
-class Share(NamedTuple):
-    """How many rows of a batch are a request's; the shares stand in the order of the rows."""
-
-    job: _Job
-    rows: int
+# How many rows of a batch are a request's; shares stand in the order of the rows.
+# A plain tuple: one is made for every request.
+Share = tuple[_Job, int]
 
 
 class Batcher:
@@ -174,7 +172,7 @@ class Batcher:
                 job.started = now
                 self._meter.waited(now - job.arrived)
             parts.append(job.rows if count == len(job.rows) else job.rows[job.taken :][:count])
-            shares.append(Share(job, count))
+            shares.append((job, count))
             job.taken += count
             self.queued -= count
             room -= count
@@ -230,7 +228,7 @@ class Batcher:
         self._closed = True
         while pending := [
             job.future
-            for job in (*self._jobs, *(share.job for share in self._running))
+            for job in (*self._jobs, *(job for job, _ in self._running))
             if not job.future.done()
         ]:
             await asyncio.wait(pending)

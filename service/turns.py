@@ -73,7 +73,7 @@ class Turns:
         else:
             self._busy = False
             return
-        expected_s = batcher.times.expect(sum(share.rows for share in shares))
+        expected_s = batcher.times.expect(sum(map(len, parts)))
         if expected_s <= INLINE_LIMIT_S:
             self._finish(batcher, shares, batcher.runner.run(parts))
             return
