@@ -34,7 +34,7 @@ SHARES = (0.3, 0.5, 0.7, 0.85)  # of our own capacity, beside 0.7 of each peer's
 SUSTAINABLE = 0.95  # of a server's capacity: beyond it there is only the queue to measure
 OVERLOAD = 3.0
 OVERLOAD_FORMS = ("PNG", "V2 binary x32")
-OVERLOAD_CONNECTIONS = 512
+OVERLOAD_CONNECTIONS = 1536  # more than the rows that may wait
 CAPACITY_S = 3.0
 PERCENTILES = (50, 99, 99.9)
 
@@ -131,6 +131,7 @@ def _point(
         "p99_ms": found[1],
         "p999_ms": found[2],
         "bad": answers.bad,
+        "unsent": answers.unsent,
         "generator_lag_us": outcome.lag_s * 1e6,
     }
 
@@ -150,6 +151,7 @@ def _overload(form: str, capacity: float, outcome: openloop.Outcome) -> dict[str
         "refused_p99_ms": float(np.percentile(refused, 99) * 1e3) if len(refused) else None,
         "statuses": answers.statuses,
         "lost": answers.lost,
+        "unsent": answers.unsent,
     }
     say(f"overload: {found}")
     return found

@@ -50,6 +50,7 @@ class Answers:
 
     sent: int = 0
     lost: int = 0  # connections that broke under a request, and requests without an answer
+    unsent: int = 0  # due, but no connection was free by the end
     statuses: dict[int, int] = field(default_factory=dict)
     status: array[int] = field(default_factory=lambda: array("H"))
     due_s: array[float] = field(default_factory=lambda: array("f"))  # from the intended send
@@ -177,6 +178,10 @@ def run(
             if now >= tick and every is not None:
                 tick = now + every[0]
                 every[1]()
+            if waiting and now > last:
+                for _, stream, _ in waiting:
+                    answers[stream.name].unsent += 1
+                waiting.clear()
             if now > last + DRAIN_S:
                 break
         spent = min(clock() - began, seconds + DRAIN_S)
@@ -187,8 +192,6 @@ def run(
             if connection.answers is not None:
                 connection.answers.lost += 1
             connection.socket.close()
-    for _, stream, _ in waiting:
-        answers[stream.name].lost += 1
     lag = float(np.percentile(np.frombuffer(lags, np.float32), 99)) if lags else 0.0
     return Outcome(answers, lag, max(spent, 1e-9))
 
