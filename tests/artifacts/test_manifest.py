@@ -192,6 +192,10 @@ def test_fields_of_a_later_release_are_passed_over() -> None:
     assert contract.from_record(record(later={"x": 1})) == sealed()
 
 
+def test_a_model_that_was_never_evaluated_has_no_figures() -> None:
+    assert contract.from_record(record(test={})).test == {}
+
+
 @pytest.mark.parametrize("found", [[], "text", None, 3])
 def test_only_an_object_is_a_manifest(found: object) -> None:
     with pytest.raises(BadArtifact, match="expected a JSON object"):
