@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--state", type=Path, help="a state folder whose models are served, too")
     parser.add_argument("--out", type=Path, help="draw what happened into this file (.png)")
     arguments = parser.parse_args(argv)
-    images, labels, source = _digits()
+    images, labels, source = digits()
     print(f"{len(images)} {source}, {RATE} a second; an hour of the rules is a minute")
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vitrine-drift-")))
@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         figures: list[dict[str, float | None]] = []
         for part in PARTS:
             print(f"{part.name}: {part.seconds:g} s ...", flush=True)
-            files = [_png(part.change(Image.fromarray(image))) for image in images]
+            files = [png(part.change(Image.fromarray(image))) for image in images]
             _send(url, model, part, files, labels)
             ends.append(time.time())
             figures.append({name: server.value(query) for name, query in queries.items()})
@@ -239,7 +239,7 @@ def _ready(url: str) -> bool:
         return False
 
 
-def _digits() -> tuple[NDArray[np.uint8], NDArray[np.uint8], str]:
+def digits() -> tuple[NDArray[np.uint8], NDArray[np.uint8], str]:
     """MNIST test images and labels: the first 2,000 of VITRINE_DATA, else the committed ones."""
     folder = Path(os.environ.get("VITRINE_DATA", "data")) / "mnist"
     images = folder / "t10k-images-idx3-ubyte.gz"
@@ -252,7 +252,7 @@ def _digits() -> tuple[NDArray[np.uint8], NDArray[np.uint8], str]:
         return stored["images"], stored["labels"], "MNIST test images from tests/data, in turn"
 
 
-def _png(image: Picture) -> bytes:
+def png(image: Picture) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()

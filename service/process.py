@@ -38,6 +38,9 @@ from service.v2 import V2
 log = logging.getLogger("vitrine")
 
 
+JOIN_S = 10.0
+
+
 class Process:
     """Everything a worker holds, by name; made once, when its application is made."""
 
@@ -91,10 +94,16 @@ class Process:
         self._lag = metrics.Tally(metrics.LAG)
 
     async def start(self) -> None:
-        """Load the models in the background and begin to tick; readiness tells when it is done."""
-        self._tasks = [asyncio.create_task(self._load()), asyncio.create_task(self._tick())]
+        """Begin to load the models and to tick; readiness tells when the models are there.
+
+        A worker shares its port with others, so it hears nobody until it can answer; but one whose
+        models take their time comes up all the same, and says so.
+        """
+        load = asyncio.create_task(self._load())
+        self._tasks = [load, asyncio.create_task(self._tick())]
         self._listen_for_the_end()
         metrics.ASKED.labels(self.settings.execution_provider).set(1)
+        await asyncio.wait([load], timeout=JOIN_S)
 
     async def stop(self) -> None:
         """Answer what was accepted, then let go of everything."""
