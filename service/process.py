@@ -15,7 +15,7 @@ from typing import Any
 from prometheus_client.registry import Collector
 
 from artifacts.store import Store
-from service import capture, metrics
+from service import capture, memory, metrics
 from service.classifier import Classifier
 from service.clerk import Clerk
 from service.database import BadLedger, file_url
@@ -45,6 +45,7 @@ class Process:
     """Everything a worker holds, by name; made once, when its application is made."""
 
     def __init__(self, settings: Settings, store: Store | None = None) -> None:
+        memory.share_arenas()
         self.settings = settings
         # uvicorn words a line for every request before it finds that nobody listens: 4 us.
         access = logging.getLogger("uvicorn.access")

@@ -6,7 +6,6 @@ the pipe. (Workers of `concurrent.futures` hold both ends, and outlive a parent 
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
 import os
 import signal
@@ -19,6 +18,7 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from service import memory
 from service.score import shards
 from service.score.job import Job
 from service.score.shards import Done, Shard
@@ -127,7 +127,7 @@ def _work(pipe: Pipe, job: Job, version: Path, partial: Path) -> None:
     """A worker's life: load the model, then shards in and their results out."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _keep_memory()
+    memory.keep(KEPT_BYTES)
     from artifacts.manifest import BadArtifact
     from artifacts.model import NoProvider
     from service.score.scorer import Scorer
@@ -142,15 +142,6 @@ def _work(pipe: Pipe, job: Job, version: Path, partial: Path) -> None:
         return  # there is no more to do
     except (BadArtifact, NoProvider, OSError) as error:
         pipe.send(RuntimeError(str(error)))
-
-
-def _keep_memory() -> None:
-    """Let the C library keep what a batch used for the next one, where it is glibc's."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        trim_threshold, mmap_threshold = -1, -3  # malloc.h
-        mallopt(trim_threshold, KEPT_BYTES)
-        mallopt(mmap_threshold, KEPT_BYTES)
 
 
 def _end_with_parent() -> None:
