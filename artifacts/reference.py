@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,7 +14,7 @@ INK_EDGES = (0.02, 0.05, 0.08, 0.11, 0.14, 0.17, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 
 
 def ink(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     """The mean brightness, 0..1, of each of N images: uint8[N, ...] -> float64[N]."""
-    flat = pixels.reshape(len(pixels), -1)
+    flat = pixels.reshape(len(pixels), math.prod(pixels.shape[1:]))
     means: NDArray[np.float64] = flat.sum(axis=1, dtype=np.uint32) / (255.0 * flat.shape[1])
     return means
 
