@@ -213,7 +213,7 @@ def picture(found: dict[str, Any], path: Path) -> None:
         panel.set(xscale="log", yscale="log", xlabel="requests offered a second", title=family)
         panel.grid(visible=True, which="major", alpha=0.3)
         panel.legend(fontsize=8)
-    axes[0].set_ylabel("ms from the intended send (dotted p50, solid p99, dashed p99.9)")
+    axes[0].set_ylabel("latency, ms (dotted p50, solid p99, dashed p99.9)")
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
 
