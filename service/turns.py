@@ -11,7 +11,7 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from service.runner import Clock, Run
+from service.runner import Clock, Pixels, Run
 
 if TYPE_CHECKING:
     from service.batcher import Batcher, Share
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 # A run expected to take longer than this leaves the event loop free by using the model's thread.
 # Handing over costs some 60 us and the loop's core anyway, so short runs are cheaper inline.
 INLINE_LIMIT_S = 0.004
+# For so long full batches run one after the other before the event loop reads again: without it,
+# an overloaded loop spends nearly all of its time on refusals, at one batch between two readings.
+AT_A_STRETCH_S = 0.012
 
 
 class Turns:
@@ -64,19 +67,37 @@ class Turns:
             self._thread.shutdown()
 
     def _next(self) -> None:
-        while self._waiting:
-            batcher = self._waiting.popleft()
-            batcher.in_rotation = False
-            shares, parts = batcher.take()
-            if shares:
-                break
-        else:
-            self._busy = False
-            return
-        expected_s = batcher.times.expect(sum(map(len, parts)))
-        if expected_s <= INLINE_LIMIT_S:
-            self._finish(batcher, shares, batcher.runner.run(parts))
-            return
+        """Run what waits: one batch, or full ones for as long as the loop can be kept from it."""
+        until = self.clock() + AT_A_STRETCH_S
+        while True:
+            while self._waiting:
+                batcher = self._waiting.popleft()
+                batcher.in_rotation = False
+                shares, parts = batcher.take()
+                if shares:
+                    break
+            else:
+                self._busy = False
+                return
+            expected_s = batcher.times.expect(sum(map(len, parts)))
+            if expected_s > INLINE_LIMIT_S:
+                self._on_the_thread(batcher, shares, parts, expected_s)
+                return
+            again = False
+            try:
+                self._deliver(batcher, shares, batcher.runner.run(parts))
+                # While full batches wait there is nothing to collect, and what the event loop
+                # would read is more to refuse: it reads when they are done, or when it must.
+                again = batcher.queued >= batcher.max_batch and self.clock() < until
+            finally:  # whatever went wrong in telling of this batch, the next one must run
+                if not again:
+                    asyncio.get_running_loop().call_soon(self._next)
+            if not again:
+                return
+
+    def _on_the_thread(
+        self, batcher: Batcher, shares: list[Share], parts: list[Pixels], expected_s: float
+    ) -> None:
         self._until = self.clock() + expected_s
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, "inference")
@@ -90,10 +111,15 @@ class Turns:
     def _finish(self, batcher: Batcher, shares: list[Share], run: Run) -> None:
         self._until = 0.0
         try:
+            self._deliver(batcher, shares, run)
+        finally:
+            asyncio.get_running_loop().call_soon(self._next)
+
+    def _deliver(self, batcher: Batcher, shares: list[Share], run: Run) -> None:
+        """Answer a batch; its model goes to the end of the rotation if more of it waits."""
+        try:
             batcher.deliver(shares, run)
-        finally:  # whatever went wrong in telling of this batch, the next one must run
+        finally:
             if batcher.queued and not batcher.in_rotation:
                 batcher.in_rotation = True
                 self._waiting.append(batcher)
-            # Not a loop: between two batches the event loop reads what has arrived meanwhile.
-            asyncio.get_running_loop().call_soon(self._next)
