@@ -214,11 +214,34 @@ async function showAccuracy() {
       table.append(row);
     }
   }
+  const byClass = labelled.map(([source, windows]) => classTable(source, windows.all.classes));
   const tested = model().accuracy;
   const frame = element("div", undefined, "scroll");
   frame.append(table);
-  panel.replaceChildren(labelled.length ? frame : element("p", word("noLabels")));
+  panel.replaceChildren(labelled.length ? frame : element("p", word("noLabels")), ...byClass);
   if (tested) panel.append(element("p", `${word("tested")}: ${percent(tested)}`));
+}
+
+// One source's labels of all time, class by class; folded away until it is asked for.
+function classTable(source, classes) {
+  const table = element("table");
+  const head = element("tr");
+  for (const key of ["class", "labelled", "correct", "recall", "precision"]) head.append(element("th", word(key)));
+  table.append(head);
+  classes.forEach((entry, index) => {
+    const row = element("tr");
+    const share = (value) => element("td", value === null ? "–" : percent(value));
+    row.append(
+      element("td", labelOf(index)), element("td", entry.labelled), element("td", entry.correct),
+      share(entry.recall), share(entry.precision),
+    );
+    table.append(row);
+  });
+  const frame = element("div", undefined, "scroll");
+  frame.append(table);
+  const folded = element("details");
+  folded.append(element("summary", `${word("byClass")} (${word(source)})`), frame);
+  return folded;
 }
 
 function speak() {

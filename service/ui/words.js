@@ -18,6 +18,7 @@ const WORDS = {
     window: "Window", labelled: "Labelled", correct: "Correct", rate: "Accuracy", interval: "95 % interval",
     hour: "last hour", day: "last day", all: "all time", noLabels: "No labels yet. Tell the page whether it was right.",
     tested: "On the test set", source: "Labels from", user: "users", audit: "audits",
+    byClass: "By class", class: "Class", recall: "Recall", precision: "Precision",
   },
   pt: {
     model: "Modelo", language: "Idioma", api: "API HTTP", input: "A sua imagem", answer: "O que é",
@@ -35,5 +36,6 @@ const WORDS = {
     window: "Período", labelled: "Rotuladas", correct: "Certas", rate: "Acurácia", interval: "Intervalo de 95 %",
     hour: "última hora", day: "último dia", all: "desde sempre", noLabels: "Ainda sem rótulos. Diga à página se acertou.",
     tested: "No conjunto de teste", source: "Rótulos de", user: "usuários", audit: "auditorias",
+    byClass: "Por classe", class: "Classe", recall: "Revocação", precision: "Precisão",
   },
 };

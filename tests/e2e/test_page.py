@@ -140,7 +140,10 @@ def test_a_label_sent_from_the_page_shows_in_the_accuracy(page: Page) -> None:
     expect(page.locator("#label")).to_have_text("7")
     page.get_by_role("button", name="Yes, right").click()
     expect(page.locator("#thanks")).to_have_text("Thank you, noted.")
-    expect(page.locator("#accuracy table")).to_contain_text("all time")
+    expect(page.locator("#accuracy table").first).to_contain_text("all time")
+    page.get_by_text("By class").click()
+    expect(page.locator("#accuracy details tr")).to_have_count(11)
+    expect(page.locator("#accuracy details tr").nth(8)).to_contain_text("100")
 
 
 def test_the_page_speaks_portuguese(page: Page) -> None:
