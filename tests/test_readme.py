@@ -122,7 +122,9 @@ def test_every_make_target_named_anywhere_in_the_documents_is_there() -> None:
 
 
 def test_make_alone_explains_every_target() -> None:
-    said = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(
+        ["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     explained = {line.split()[0] for line in said.splitlines()}
     assert explained == set(
         re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
