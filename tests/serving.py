@@ -45,6 +45,13 @@ class Server:
             assert time.monotonic() < end, self.log.read_text()
             time.sleep(0.05)
 
+    def wait_for_metric(self, line: str) -> None:
+        """Until /metrics has this line: each worker hands its counts over four times a second."""
+        end = time.monotonic() + START_S
+        while line not in (text := httpx.get(f"{self.url}/metrics").text).splitlines():
+            assert time.monotonic() < end, text
+            time.sleep(0.05)
+
     def _ready(self) -> bool:
         try:
             return httpx.get(f"{self.url}/readyz").status_code == 200

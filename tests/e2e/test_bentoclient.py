@@ -119,5 +119,6 @@ def test_keys_limits_and_counts_apply(tmp_path: Path, files: list[Path]) -> None
             with pytest.raises(BentoMLException) as caught:
                 client.classify(images=[tmp_path / "large.png"], model="light")
             assert caught.value.error_code == 413
-        text = httpx.get(f"{server.url}/metrics").text
-    assert 'vitrine_requests_total{model="toy",status="200",surface="typed"} 1.0' in text
+        server.wait_for_metric(
+            'vitrine_requests_total{model="toy",status="200",surface="typed"} 1.0'
+        )

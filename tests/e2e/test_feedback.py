@@ -213,9 +213,7 @@ def test_while_the_file_is_locked_predictions_go_on_and_labels_are_refused(
         assert int(refused.headers["retry-after"]) >= 1
         assert post(f"{server.url}/v1/feedback", json=sent).status_code == 200
         assert totals(server) == {("user", "bright", "bright"): 1}
-        assert 'vitrine_refused_total{model="",reason="ledger"} 1.0' in (
-            get(f"{server.url}/metrics").text
-        )
+        server.wait_for_metric('vitrine_refused_total{model="",reason="ledger"} 1.0')
 
 
 def test_while_postgresql_is_stopped_predictions_go_on_and_afterwards_labels_do(

@@ -91,7 +91,7 @@ def test_both_workers_predict(server: Server) -> None:
         assert answer.json()["predictions"][0]["label"] == "bright"
         seen[answer.headers["x-request-id"].partition("-")[0]] += 1
     assert len(seen) == 2
-    assert metric(server, "vitrine_workers_ready") == 2
+    server.wait_for_metric("vitrine_workers_ready 2.0")
 
 
 def test_activate_and_rollback_under_load_fail_no_request(server: Server) -> None:
@@ -271,7 +271,7 @@ def test_a_second_server_disturbs_nothing_and_ends_as_a_lame_duck(
         assert httpx.post(other.url + CLASSIFY, content=png(250)).status_code == 200
         assert settled(other, "vitrine_requests_total", surface="v1", status="200") == 1
         assert settled(server, "vitrine_requests_total", surface="v1", status="200") == before
-        assert metric(server, "vitrine_workers_ready") == 2
+        server.wait_for_metric("vitrine_workers_ready 2.0")
 
         (worker,) = other.workers()
         status = Path(f"/proc/{worker}/status").read_text()
