@@ -3,26 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from math import sqrt
 from typing import Any
 
+from artifacts.interval import wilson
 from service.ledger import Total
-
-_Z = 1.959964  # two-sided 95 %
-
-
-def wilson(correct: int, count: int) -> tuple[float, float]:
-    """The 95 % interval of a share, 0..1, that was `correct` of `count` (Wilson 1927).
-
-    With nothing counted it is the whole of 0..1.
-    """
-    if count == 0:
-        return 0.0, 1.0
-    share = correct / count
-    middle = share + _Z**2 / (2 * count)
-    half = _Z * sqrt(share * (1 - share) / count + _Z**2 / (4 * count**2))
-    scale = 1 + _Z**2 / count
-    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
 
 
 def summarise(counts: Iterable[Total], classes: Sequence[str]) -> dict[str, Any]:

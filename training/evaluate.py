@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from artifacts.canonical import place
 from artifacts.classify import answer
+from artifacts.interval import wilson
 from artifacts.model import Model
 from training.calibrate import ece, nll
 from training.data import Images
 
 BATCH = 256
-Z95 = 1.959964  # standard normal quantile of a two-sided 95 % interval
 
 
 def measure(model: Model, images: Images) -> dict[str, Any]:
@@ -59,15 +59,6 @@ def summarise(
         "classes": [{"label": label, **per_class(confusion, k)} for k, label in enumerate(classes)],
         "confusion": confusion.tolist(),
     }
-
-
-def wilson(correct: int, count: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson, 1927): honest near 0 and 1, unlike the normal one."""
-    share, z = correct / count, Z95
-    centre = share + z * z / (2 * count)
-    reach = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    scale = 1 + z * z / count
-    return max(0.0, (centre - reach) / scale), min(1.0, (centre + reach) / scale)
 
 
 def confusion_of(

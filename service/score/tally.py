@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from artifacts.interval import wilson
+
 MISTAKES = 60  # kept, the most confident
 BINS = 10  # of confidence
-Z = 1.959963984540054  # two-sided 95 % of the normal distribution
 
 
 class Mistake(NamedTuple):
@@ -119,17 +120,6 @@ def tally(rows: Iterable[dict[str, Any]], classes: tuple[str, ...]) -> Tally:
             push(worst, mistake)
     found.mistakes = sorted(worst, key=lambda m: (-m.confidence, m.path))
     return found
-
-
-def wilson(right: int, count: int) -> tuple[float, float]:
-    """The 95 % score interval of a proportion (Wilson 1927); (0, 1) of nothing."""
-    if not count:
-        return 0.0, 1.0
-    share, square = right / count, Z * Z
-    middle = (share + square / (2 * count)) / (1 + square / count)
-    spread = Z / (1 + square / count)
-    spread *= (share * (1 - share) / count + square / (4 * count * count)) ** 0.5
-    return max(0.0, middle - spread), min(1.0, middle + spread)
 
 
 def text(found: Tally) -> str:

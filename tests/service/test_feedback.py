@@ -10,8 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
+from artifacts.interval import wilson
 from artifacts.store import Store
-from service.accuracy import summarise, wilson
+from service.accuracy import summarise
 from service.dispatch import Dispatch
 from service.http import Receive, Scope, Send
 from service.ledger import Total

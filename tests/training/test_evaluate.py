@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.evaluate import confusion_of, paired, summarise, wilson
+from artifacts.interval import wilson
+from training.evaluate import confusion_of, paired, summarise
 
 
 def test_the_interval_is_wilsons() -> None:
