@@ -20,11 +20,13 @@ from training.augment import augment
 from training.data import Images, Parts
 from training.nets import Network
 from training.optimizers import learning_rate, optimizers_for
+from training.outliers import outliers
 from training.recipe import Airbench, Recipe
 
 Device = Literal["auto", "cpu", "cuda"]
 PREPARED = 10_000  # training images that whitening and standardisation are measured on
 EVALUATED = 1_000  # images per batch where no gradient is needed
+OUTLIERS = 4  # images for each made-up one, where a recipe asks for those
 
 
 @dataclass
@@ -134,13 +136,17 @@ def train_epoch(
         if isinstance(recipe.net, Airbench):
             batch = batch.contiguous(memory_format=torch.channels_last)
         wanted = labels[rows.to(labels.device)]
+        strange = outliers(batch[::OUTLIERS], generator) if recipe.outliers else batch[:0]
         with torch.autocast(images.device.type, torch.bfloat16, enabled=autocast):
-            logits = run.net(batch).float()
+            answers = run.net(torch.cat([batch, strange]) if len(strange) else batch).float()
+            logits, doubts = answers[: len(batch)], answers[len(batch) :]
             loss = loss_of(logits, wanted, recipe)
             if teacher is not None:
                 with torch.no_grad():
-                    answers = teacher(batch).float()
-                loss = (loss + distillation(logits, answers)) / 2
+                    taught = teacher(batch).float()
+                loss = (loss + distillation(logits, taught)) / 2
+            if len(doubts):
+                loss = loss + recipe.outliers * doubts.square().mean()
         for optimizer in run.optimizers:
             optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

@@ -102,6 +102,7 @@ class Recipe:
     ema: float = 0.0  # decay per step of the averaged weights; 0: the last weights are kept
     patience: int = 0  # epochs without a better validation accuracy before stopping; 0: never
     augment: Augment = field(default_factory=Augment)
+    outliers: float = 0.0  # weight of keeping the logits of made-up images near 0; 0: none are made
     split: Strategy = "standard"
     precision: Precision = "bf16"  # of matrix products, where the device has it
     seed: int = 0
@@ -127,7 +128,8 @@ class Recipe:
             self._require(0 <= getattr(self, name) < 1, name, "a number from 0 to below 1")
         for name in ("min_accuracy", "uncertain_rate", "alien_rate"):
             self._require(0 <= getattr(self, name) <= 1, name, "a share from 0 to 1")
-        self._require(self.weight_decay >= 0, "weight_decay", "a number from 0")
+        for name in ("weight_decay", "outliers"):
+            self._require(getattr(self, name) >= 0, name, "a number from 0")
         self._require(self.patience >= 0, "patience", "a whole number from 0")
         if self.split in ("refit", "author"):
             self._require(not self.patience, "patience", f"0: {self.split} leaves none to validate")
