@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 import time
@@ -92,7 +93,14 @@ def publish(draft: export.Draft, recipe: Recipe, options: Options, store: Store)
     manifest = export.publish(draft, recipe, test, store)
     store.activate(manifest.name, manifest.version)
     options.out.mkdir(parents=True, exist_ok=True)
-    record = {"model": manifest.name, "version": manifest.version, "test": manifest.test}
+    record = {
+        "model": manifest.name,
+        "version": manifest.version,
+        "recipe": recipe.name,
+        "seed": recipe.seed,
+        "epochs": recipe.epochs,
+        "test": manifest.test,
+    }
     (options.out / RESULT).write_text(json.dumps(record, indent=1) + "\n")
     return manifest
 
@@ -193,9 +201,20 @@ def provenance(
         "split": recipe.split,
         "split_sha256": split_sha256,
         "duration_s": round(duration_s, 1),
+        **peak_memory(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, "
         f"{torch.cuda.get_device_name() if torch.cuda.is_available() else 'no GPU'}",
     }
+
+
+def peak_memory() -> dict[str, int]:
+    """The most memory this process has held, in MB: its own, and the GPU's where one was used."""
+    # ru_maxrss counts KiB on Linux and bytes on macOS.
+    unit = 1 if sys.platform == "darwin" else 1024
+    found = {"peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit // 10**6}
+    if torch.cuda.is_available():
+        found["peak_gpu_mb"] = torch.cuda.max_memory_allocated() // 10**6
+    return found
 
 
 def commit() -> str:
