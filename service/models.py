@@ -31,7 +31,8 @@ log = logging.getLogger("vitrine.models")
 
 WATCH_S = 0.5
 CONFIRM_FOLDER = "workers"
-_EXPECTED = (BadArtifact, NotFound, loading.NoProvider, OSError, MemoryError)
+_WORDED = (BadArtifact, NotFound, loading.NoProvider)  # in words that a client may read
+_EXPECTED = (*_WORDED, OSError, MemoryError)
 
 
 class NotReady(Exception):
@@ -239,7 +240,7 @@ class Models:
         manifests = {}
         for model, entry in catalog.live.items():
             if entry.version is not None:
-                with contextlib.suppress(BadArtifact, NotFound):  # told when it is loaded
+                with contextlib.suppress(BadArtifact, NotFound, OSError):  # told when it loads
                     manifests[model] = read(self.store.folder(model, entry.version))
         return catalog, manifests
 
@@ -260,7 +261,7 @@ class Models:
             kept = "nothing answers for it" if old is None else f"{old.version} goes on"
             log.error("model %s version %s is refused, %s: %s", model, version, kept, error)
             RELOADS.labels(model, "failed").inc()
-            self.failures[model] = f"version {version} is refused: {error}"
+            self.failures[model] = f"version {version} is refused: {_told(error)}"
             return
         self.failures.pop(model, None)
         self._live[model] = live
@@ -364,6 +365,14 @@ class Models:
             served = record["live"].get(model, record["on_demand"].get(model))
             behind += served != version
         return behind, workers
+
+
+def _told(error: Exception) -> str:
+    """What clients hear of a version that does not load; paths stay in the log."""
+    if isinstance(error, _WORDED):
+        return str(error)
+    named = error.strerror if isinstance(error, OSError) else None
+    return f"{named or type(error).__name__}; see the server's log"
 
 
 def _stamp(path: Path) -> object:

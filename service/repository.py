@@ -7,6 +7,7 @@ once all of this host's workers do.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import Any
 
@@ -16,6 +17,8 @@ from artifacts.manifest import BadArtifact
 from artifacts.store import Live, NotFound, ReadOnly, Store
 from service.http import JSON, Problem, Request, Response, retry_after
 from service.models import Models
+
+log = logging.getLogger("vitrine.repository")
 
 CONFIRM_S = 30.0  # for the workers to load, verify and warm a version
 
@@ -71,6 +74,7 @@ class Repository:
         except NotFound as error:
             raise Problem(404, str(error)) from error
         except (ReadOnly, BadArtifact) as error:
+            log.error("the catalog cannot be written: %s", error)  # with its path: not for clients
             raise Problem(
                 503, "the catalog cannot be written; see the server's log", reason="catalog"
             ) from error

@@ -100,6 +100,22 @@ async def test_a_broken_version_is_refused_and_the_old_one_goes_on(store: Store)
         assert models.get("toy") is now
 
 
+async def test_why_a_version_does_not_load_is_told_without_a_path(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    version = live(store)
+    place = store.folder("toy", version)
+
+    def unreadable(*_named: str) -> Path:
+        raise PermissionError(13, "Permission denied", str(place))
+
+    monkeypatch.setattr(store, "folder", unreadable)
+    async with started(store, models=("toy",)) as models:
+        assert models.failures["toy"].startswith(f"version {version} is refused: Permission denied")
+        assert str(place) not in models.failures["toy"]
+    assert str(place) in caplog.text
+
+
 async def test_a_model_without_a_task_is_loaded_on_first_use(store: Store) -> None:
     live(store)
     async with started(store) as models:

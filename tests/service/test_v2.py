@@ -279,6 +279,23 @@ async def test_a_damaged_version_is_503_with_the_reason_and_the_old_one_goes_on(
     assert outputs(answer)["label"]["data"] == ["bright"]
 
 
+@pytest.mark.parametrize("verb", ["load", "unload"])
+async def test_a_catalog_that_cannot_be_written_is_503_without_its_path(
+    client: httpx.AsyncClient, served: Inside, caplog: pytest.LogCaptureFixture, verb: str
+) -> None:
+    place = served.process.store.written
+    assert place is not None
+    other = toy.publish(served.process.store, constant=9)
+    (place / ".lock").unlink()
+    (place / ".lock").mkdir()  # whoever runs the tests, root too, cannot open it to write
+    record = {"parameters": {"version": other.version}} if verb == "load" else {}
+    path = f"/v2/repository/models/toy/{verb}"
+    answer = await client.post(path, json=record, headers=AS_ADMIN)
+    assert answer.status_code == 503
+    assert str(place) not in answer.text
+    assert str(place) in caplog.text
+
+
 @pytest.mark.parametrize(
     ("path", "record", "status"),
     [
