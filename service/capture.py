@@ -8,6 +8,7 @@ import queue
 import random
 import threading
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,6 +23,7 @@ MAX_WAITING = 1_000  # images not yet written, for one worker; more are let go
 # What a file takes on most file systems, whatever its size; a 28x28 PNG is a tenth of it.
 BLOCK = 4096
 SWEEP_S = 600.0
+CLOSE_S = 5.0  # for what is still waiting, and again for the thread to end
 
 _log = logging.getLogger("vitrine.capture")
 
@@ -29,6 +31,8 @@ _log = logging.getLogger("vitrine.capture")
 class Capture:
     """Keeps a `share` of images in `folder`, a folder for each day, written by a thread.
 
+    Whatever gives a receipt offers its image: /v1, every form of /v2, the typed API. An answer
+    without one (/v2 when asked for other outputs alone) can never be labelled and is not kept.
     Never blocks and never fails a prediction: what cannot be kept is let go. Files older than
     `max_days` are deleted, and the oldest where all of them take more than `max_bytes`.
     """
@@ -61,15 +65,17 @@ class Capture:
             self._thread = threading.Thread(target=self._write, name="capture", daemon=True)
             self._thread.start()
         try:
-            self._waiting.put_nowait((receipt, pixels))
+            # A copy: a row of a tensor would keep its whole request in memory until it is written.
+            self._waiting.put_nowait((receipt, pixels.copy()))
         except queue.Full:
             return
 
     def close(self) -> None:
         """Write what is waiting, and end."""
         if self._thread is not None:
-            self._waiting.put(None)
-            self._thread.join(5)
+            with suppress(queue.Full):  # the disk hangs: what waits is let go
+                self._waiting.put(None, timeout=CLOSE_S)
+            self._thread.join(CLOSE_S)
 
     def _write(self) -> None:
         while (item := self._waiting.get()) is not None:
