@@ -63,13 +63,15 @@ def fit(
     initial: dict[str, Tensor] | None = None,
     teacher: Network | None = None,
     report: Callable[[Run, float], None] = lambda _run, _share: None,
+    after_epoch: Callable[[Run], None] = lambda _run: None,
 ) -> Run:
     """Train until the recipe's last epoch, or until validation stops improving.
 
     After each epoch `out` holds a checkpoint and the history; with `resume` training goes on from
     there and ends as if it had never stopped, bit for bit on the same machine. `stop_after` ends
     the call after that many epochs of the run. `initial` are weights to start from. `report` is
-    called during the epoch with the share of it that is done. Raises checkpoint.BadCheckpoint.
+    called during the epoch with the share of it that is done, `after_epoch` when its checkpoint is
+    written: what that raises ends the call. Raises checkpoint.BadCheckpoint.
     """
     place = device_for(device)
     out.mkdir(parents=True, exist_ok=True)
@@ -84,6 +86,7 @@ def fit(
             train_epoch(run, images, labels, teacher, report)
             validate(run, parts.validation)
             checkpoint.save(run, out)
+            after_epoch(run)
     if recipe.patience and run.best:
         run.average.load_state_dict(run.best["state"])
     return run
