@@ -19,18 +19,21 @@ BATCH = 256
 
 
 def measure(model: Model, images: Images) -> dict[str, Any]:
-    """The manifest's `test` record for `images`, placed as the service places them."""
+    """The manifest's `test` record for `images`."""
+    return summarise(answers(model, images), images.labels, model.manifest.classes)
+
+
+def answers(model: Model, images: Images) -> NDArray[np.float32]:
+    """What the service would answer: float32[N, K] for `images`, placed as it places them."""
     placed = [place(image, model.manifest.input) for image in images.pixels]
     if all(len(each.candidates) == 1 for each in placed):
-        chances = probabilities(model, np.stack([each.candidates[0] for each in placed]))
-    else:
-        chances = np.stack(
-            [
-                answer(model.manifest, model.predict(np.stack(each.candidates)), each).probabilities
-                for each in placed
-            ]
-        )
-    return summarise(chances, images.labels, model.manifest.classes)
+        return probabilities(model, np.stack([each.candidates[0] for each in placed]))
+    return np.stack(
+        [
+            answer(model.manifest, model.predict(np.stack(each.candidates)), each).probabilities
+            for each in placed
+        ]
+    )
 
 
 def probabilities(model: Model, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
