@@ -185,3 +185,28 @@ def settings(value: object) -> dict[str, Any]:
             inner = {"type": type(inner).__name__, **settings(inner)}
         record[entry.name] = inner
     return record
+
+
+def from_settings(record: dict[str, Any]) -> Recipe:
+    """The recipe that `settings` described: of an older release perhaps, whose fields were others.
+
+    What it did not know has the default; what is not known any more is left out. Raises BadRecipe.
+    """
+    try:
+        recipe: Recipe = _from_record(Recipe, record)
+    except (KeyError, TypeError, ValueError) as error:
+        name = record.get("name", "?")
+        raise BadRecipe(f"recipe {name}: its settings are of another release: {error}") from error
+    return recipe
+
+
+def _from_record(kind: Any, record: dict[str, Any]) -> Any:
+    values = {}
+    for entry in fields(kind):
+        if entry.name in record:
+            value = record[entry.name]
+            if isinstance(value, dict):
+                kinds = {kind.__name__: kind for kind in (*get_args(Net), Augment)}
+                value = _from_record(kinds[value["type"]], value)
+            values[entry.name] = tuple(value) if isinstance(value, list) else value
+    return kind(**values)
