@@ -15,6 +15,7 @@ from artifacts.store import RELEASE, NotFound, ReadOnly, Store
 from training.data import BadData
 from training.recipe import BadRecipe, Recipe, settings
 from training.recipes import RECIPES, recipe_named
+from training.spaces import SPACES, space_named
 
 EXAMPLE = """example:
   vitrine-train run mnist-cnn --data data    # train, export, measure, publish
@@ -118,6 +119,21 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", type=Path, default=Path("docs/models.md"))
     with_state(sub)
     sub = verb(
+        "search",
+        search,
+        "Try settings of a recipe; the validation images choose. The same command goes on.",
+        "search cifar10-lenet --data data",
+    )
+    sub.add_argument("name", help=f"what to try: {', '.join(SPACES)}")
+    with_data(sub)
+    sub.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    sub.add_argument("--trials", type=positive, help="in all, earlier ones included")
+    sub.add_argument("--epochs", type=positive, help="of a trial")
+    sub.add_argument("--images", type=positive, help="train on the first so many only")
+    sub.add_argument("--max-macs", type=positive, metavar="N", help="refuse nets with more")
+    sub.add_argument("--seed", type=int, default=0, help="of what is tried (%(default)s)")
+    sub.add_argument("--out", type=Path, help="folder of the study (runs/search-NAME)")
+    sub = verb(
         "samples",
         samples,
         "Write the few test images that tests and examples use.",
@@ -126,6 +142,13 @@ def parser() -> argparse.ArgumentParser:
     with_data(sub)
     sub.add_argument("--out", type=Path, default=Path("tests/data"))
     return top
+
+
+def positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is no whole number from 1")
+    return number
 
 
 def store_for(arguments: argparse.Namespace) -> Store:
@@ -250,6 +273,28 @@ def compare(arguments: argparse.Namespace) -> int:
 
     write(measured(store_for(arguments)), arguments.out)
     print(arguments.out)
+    return 0
+
+
+def search(arguments: argparse.Namespace) -> int:
+    space = space_named(arguments.name)
+    from training.search import BadStudy, Options, base_of
+    from training.search import search as tried
+    from training.studies import write
+
+    out = arguments.out or Path("runs") / f"search-{space.name}"
+    names = ("data", "device", "trials", "epochs", "images", "max_macs", "seed")
+    options = Options(out=out, **{name: getattr(arguments, name) for name in names})
+    try:
+        study = tried(space, options)
+    except KeyboardInterrupt:
+        print(f"interrupted; the same command goes on ({out})", file=sys.stderr)
+        return 130
+    except (BadStudy, ValueError) as error:
+        print(f"vitrine-train: {error}", file=sys.stderr)
+        return 1
+    print(write(study, space, base_of(space, options), out))
+    print(f"study: {out}")
     return 0
 
 
