@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from artifacts import graph
+from artifacts import gpus, graph
 from artifacts import manifest as contract
 from artifacts.manifest import BadArtifact, Manifest
 from artifacts.samples import INPUT as INPUT
@@ -110,11 +110,13 @@ class Model:
         return found
 
 
-def load(folder: Path, *, execution_provider: Choice = "auto", threads: int = 1) -> Model:
+def load(
+    folder: Path, *, execution_provider: Choice = "auto", threads: int = 1, device: int = 0
+) -> Model:
     """The model of a version folder, its hashes, signature and golden samples checked.
 
-    `threads` is ONNX Runtime's intra-op thread count. Raises BadArtifact for anything wrong with
-    the folder, NoProvider when `cuda` was asked for and cannot be had.
+    `threads` is ONNX Runtime's intra-op thread count, `device` the GPU's number if one is used.
+    Raises BadArtifact for anything wrong with the folder, NoProvider when `cuda` was asked for and cannot be had.
     """
     manifest = contract.read(folder)
     contents = contract.check_files(folder, manifest)
@@ -122,13 +124,20 @@ def load(folder: Path, *, execution_provider: Choice = "auto", threads: int = 1)
     data = contents[contract.MODEL_FILE]
     graph.check(data)
     _try_out(data, manifest, samples[INPUT])
-    model = from_bytes(data, manifest, execution_provider=execution_provider, threads=threads)
+    model = from_bytes(
+        data, manifest, execution_provider=execution_provider, threads=threads, device=device
+    )
     model.verify(samples)
     return model
 
 
 def from_bytes(
-    data: bytes, manifest: Manifest, *, execution_provider: Choice = "auto", threads: int = 1
+    data: bytes,
+    manifest: Manifest,
+    *,
+    execution_provider: Choice = "auto",
+    threads: int = 1,
+    device: int = 0,
 ) -> Model:
     """A model from the bytes of an ONNX file, its inputs and outputs checked, no samples run."""
     graph.check(data)
@@ -137,7 +146,7 @@ def from_bytes(
     if providers == [_CPU]:  # no cost in speed, half the memory; batches then need no padding
         options.enable_cpu_mem_arena = False
         options.enable_mem_pattern = False
-    session = _session(data, options, providers)
+    session = _session(data, options, providers, device)
     if execution_provider == "cuda" and _CUDA not in session.get_providers():
         raise NoProvider("cuda was asked for, but ONNX Runtime fell back to the CPU; " + _ADVICE)
     _check_signature(session, manifest)
@@ -155,11 +164,11 @@ def _session_options(threads: int) -> onnxruntime.SessionOptions:
 
 
 def _session(
-    data: bytes, options: onnxruntime.SessionOptions, providers: list[str]
+    data: bytes, options: onnxruntime.SessionOptions, providers: list[str], device: int = 0
 ) -> onnxruntime.InferenceSession:
     try:
         return onnxruntime.InferenceSession(
-            data, options, providers=[(name, _OPTIONS.get(name, {})) for name in providers]
+            data, options, providers=[(name, _provider_options(name, device)) for name in providers]
         )
     except Exception as error:  # ONNX Runtime raises many types, its own and pybind's
         raise BadArtifact(
@@ -168,34 +177,38 @@ def _session(
         ) from error
 
 
-def usable_providers() -> list[Provider]:
-    """The providers this installation offers; whether CUDA's libraries load, loading tells."""
-    return ["cuda", "cpu"] if _CUDA in onnxruntime.get_available_providers() else ["cpu"]
-
-
 def providers_for(choice: Choice) -> list[str]:
     """ONNX Runtime's names for a choice. Raises NoProvider, ValueError for an unknown choice."""
     if choice not in get_args(Choice):
         raise ValueError(f"execution provider is {choice!r}, expected auto, cpu or cuda")
     if choice == "cpu":
         return [_CPU]
-    if "cuda" in usable_providers():
-        # The CUDA libraries come as wheels that the loader does not search by itself.
-        onnxruntime.preload_dlls()
-        return [_CUDA, _CPU]
-    if choice == "cuda":
-        raise NoProvider(
-            "cuda was asked for, but this ONNX Runtime has only "
-            f"{', '.join(onnxruntime.get_available_providers())}; " + _ADVICE
-        )
-    return [_CPU]
+    offered = onnxruntime.get_available_providers()
+    try:
+        if _CUDA not in offered:
+            raise NoProvider(f"this ONNX Runtime has only {', '.join(offered)}")
+        gpus.count()
+    except (NoProvider, gpus.NoGpu) as error:
+        if choice == "cuda":
+            raise NoProvider(f"cuda was asked for, but {error}; {_ADVICE}") from error
+        return [_CPU]
+    # The CUDA libraries come as wheels that the loader does not search by itself.
+    onnxruntime.preload_dlls()
+    return [_CUDA, _CPU]
 
 
 _ADVICE = "install the gpu extra and a driver, or ask for auto or cpu"
-_OPTIONS = {
+
+
+def _provider_options(provider: str, device: int) -> dict[str, str]:
+    if provider != _CUDA:
+        return {}
     # EXHAUSTIVE (the default) searches anew for every batch size.
-    _CUDA: {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"},
-}
+    return {
+        "device_id": str(device),
+        "cudnn_conv_algo_search": "HEURISTIC",
+        "use_tf32": "0",
+    }
 
 
 def _check_signature(session: onnxruntime.InferenceSession, manifest: Manifest) -> None:

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import bentoml
 
+from service import placement
 from service.settings import BadSetting, Settings
 
 try:
@@ -27,6 +28,7 @@ if SETTINGS.execution_provider == "cuda":  # refused here, where it is one line 
         raise SystemExit(f"vitrine: {error}") from None
 
 logging.getLogger("vitrine").setLevel(logging.INFO)
+GPUS = placement.count_gpus(SETTINGS)
 
 
 class Front(bentoml.Service[Any]):  # type: ignore[misc]
@@ -37,7 +39,8 @@ class Front(bentoml.Service[Any]):  # type: ignore[misc]
         from service.dispatch import Dispatch
         from service.process import Process
 
-        return Dispatch(Process(SETTINGS), super().to_asgi(is_main=is_main))
+        device = placement.device_of(bentoml.server_context.worker_index, GPUS)
+        return Dispatch(Process(SETTINGS, device=device), super().to_asgi(is_main=is_main))
 
 
 class Form(bentoml.IODescriptor):  # type: ignore[misc]
@@ -57,7 +60,7 @@ class Form(bentoml.IODescriptor):  # type: ignore[misc]
 @bentoml.service(
     service_class=Front,
     name="vitrine",
-    workers=SETTINGS.workers,
+    workers=placement.count_workers(SETTINGS, GPUS),
     backlog=4096,
     traffic={"timeout": 10},
     metrics={"enabled": False},

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from artifacts.manifest import BadArtifact
 from artifacts.store import NotFound, Store
-from service import VERSION
+from service import VERSION, placement
 from service.settings import Settings
 
 PACKAGES = ("bentoml", "numpy", "pillow", "prometheus-client", "uvloop", "httptools")
@@ -110,6 +110,12 @@ def _providers(settings: Settings) -> Iterator[Line]:
         yield True, f"asked for: {asked}; not tried, see the models below"
     else:
         yield True, f"asked for: {asked}; really used: {used}"
+        if problem := placement.why_not_cuda(settings, [used]):
+            meant = "mend that, or set VITRINE_EXECUTION_PROVIDER=cpu if the CPU is meant"
+            yield False, f"this ONNX Runtime was built for CUDA, but {problem}; {meant}"
+    found = placement.count_gpus(settings)
+    count = placement.count_workers(settings, found)
+    yield True, f"workers: {count}" + (f", on {found} GPUs in turn" if found else "")
 
 
 def _state(settings: Settings) -> Iterator[Line]:

@@ -115,6 +115,12 @@ ASKED = Gauge(
     ("provider",),
     multiprocess_mode="livemax",
 )
+CUDA_UNUSED = Gauge(
+    "vitrine_cuda_unused",
+    "1 where ONNX Runtime was built for CUDA and may use it, and models run on the CPU all the "
+    "same; /v1/models says why.",
+    multiprocess_mode="livemax",
+)
 OFFLINE = Gauge(
     "vitrine_offline_accuracy",
     "Test accuracy in the live version's manifest.",

@@ -23,7 +23,8 @@ from artifacts import model as loading
 from artifacts.manifest import BadArtifact, Manifest, read
 from artifacts.store import CATALOG_FILE, Catalog, NotFound, Store
 from service.batcher import Batcher
-from service.metrics import RELOADS, ModelMeter
+from service.metrics import CUDA_UNUSED, RELOADS, ModelMeter
+from service.placement import why_not_cuda
 from service.settings import Settings
 from service.turns import Turns
 
@@ -49,26 +50,28 @@ class Live:
         self.version = model.manifest.version
         self.provider = model.provider
         self.meter = ModelMeter(model.manifest, model.provider)
-        # CUDA plans anew for each batch size, so it gets only powers of two.
-        sizes = [2**i for i in range(settings.max_batch.bit_length())]
         self.batcher = Batcher(
             turns,
             model.predict,
             max_batch=settings.max_batch,
             max_queue=settings.max_queue,
             meter=self.meter,
-            buckets=sizes if model.provider == "cuda" else (),
+            # CUDA plans anew for each batch size, so it gets few of them, all planned by `warm`.
+            buckets=batch_sizes(settings.max_batch) if model.provider == "cuda" else (),
         )
         self.used = time.monotonic()
 
     def warm(self) -> None:
         """Run every batch size once or more, so that estimates are measured and kernels planned."""
         rows = np.zeros((self.batcher.max_batch, *self.manifest.input.shape), np.uint8)
-        size = 1
-        while size <= self.batcher.max_batch:
+        for size in batch_sizes(self.batcher.max_batch):
             for _ in range(3):
                 self.batcher.measure(rows[:size])
-            size *= 2
+
+
+def batch_sizes(max_batch: int) -> list[int]:
+    """The powers of two below the largest batch, and that one: what models are warmed with."""
+    return [*(2**i for i in range((max_batch - 1).bit_length())), max_batch]
 
 
 class Models:
@@ -78,11 +81,13 @@ class Models:
     `obtain` and `watch`, whose slow parts run on a thread.
     """
 
-    def __init__(self, store: Store, settings: Settings) -> None:
+    def __init__(self, store: Store, settings: Settings, device: int = 0) -> None:
         self.store = store
         self.settings = settings
+        self.device = device  # the GPU of this process, where there is one
         self.turns = Turns()
         self.started = False
+        self.provider_problem = ""  # why the CPU runs what CUDA was meant to; empty: all is well
         self.failures: dict[str, str] = {}  # model -> why its catalogued version does not answer
         self.on_swap: list[Callable[[], None]] = []  # told whenever `get` may answer differently
         self._manifests: dict[str, Manifest] = {}  # of the live versions, loaded or not
@@ -166,6 +171,7 @@ class Models:
         except Exception as error:  # the watch looks again
             log.exception("looking at the catalog failed")
             self.failures[CATALOG_FILE] = f"it is not read ({type(error).__name__})"
+        self._look_at_providers()
         self.started = True
         self._watcher = asyncio.create_task(self._watch())
 
@@ -182,6 +188,14 @@ class Models:
         if self._confirmations is not None:
             with contextlib.suppress(OSError):  # it was never written, or cannot be removed
                 self._own_confirmation(self._confirmations).unlink()
+
+    def _look_at_providers(self) -> None:
+        """Say so, in the log and in the metrics, where CUDA is installed and yet not used."""
+        used = {live.provider for live in self._live.values()}
+        self.provider_problem = why_not_cuda(self.settings, used)
+        CUDA_UNUSED.set(bool(self.provider_problem))
+        if self.provider_problem:
+            log.warning("models run on the CPU, not on CUDA: %s", self.provider_problem)
 
     async def lagging(self, model: str, version: str | None, wait_s: float) -> tuple[int, int]:
         """Wait until every worker of this host has adopted; how many have not, of how many."""
@@ -275,7 +289,9 @@ class Models:
     def _load(self, model: str, version: str) -> Live:
         settings = self.settings
         folder = self.store.folder(model, version)
-        loaded = loading.load(folder, execution_provider=settings.execution_provider)
+        loaded = loading.load(
+            folder, execution_provider=settings.execution_provider, device=self.device
+        )
         if loaded.manifest.name != model:
             raise BadArtifact(
                 f"manifest.json: name is {loaded.manifest.name!r}, the folder is {model!r}'s"

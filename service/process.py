@@ -44,7 +44,7 @@ JOIN_S = 10.0
 class Process:
     """Everything a worker holds, by name; made once, when its application is made."""
 
-    def __init__(self, settings: Settings, store: Store | None = None) -> None:
+    def __init__(self, settings: Settings, store: Store | None = None, device: int = 0) -> None:
         memory.share_arenas()
         self.settings = settings
         # uvicorn words a line for every request before it finds that nobody listens: 4 us.
@@ -65,7 +65,7 @@ class Process:
         if keys.origin == "ephemeral":
             log.warning("receipts are signed with a key of this process only: %s", keys.problem)
         self.signer = Signer(keys, int(settings.receipt_days * 24 * 3600))
-        self.models = Models(self.store, settings)
+        self.models = Models(self.store, settings, device)
         self.classifier = Classifier(self.models, settings, self.signer)
         self.keys = KeyRing(settings.api_keys, settings.admin_keys)
         self.v1 = V1(self.classifier, settings)
@@ -129,6 +129,8 @@ class Process:
             "models": {live.name: live.version for live in self.models.live()},
             "execution_provider": sorted({live.provider for live in self.models.live()}),
         }
+        if self.models.provider_problem:
+            detail["execution_provider_problem"] = self.models.provider_problem
         if not self.models.started:
             detail["loading"] = True
         if self.models.failures:

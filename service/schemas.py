@@ -74,6 +74,7 @@ SCHEMAS: dict[str, Record] = {
                 )
             ),
             "execution_provider_asked": _STRING,
+            "execution_provider_problem": _NULLABLE,
         }
     ),
     "Label": _object(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -33,7 +32,7 @@ class Settings:
 
     state: Path | None = CHECKOUT / ".vitrine"  # the only folder written at run time; "" for none
     execution_provider: Literal["auto", "cpu", "cuda"] = "auto"
-    workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    workers: int | None = None  # processes; None: see service.placement
     models: tuple[str, ...] = ()  # loaded at start beside the tasks' models
     max_loaded: int = 16  # models in memory, for one worker
 

@@ -90,6 +90,7 @@ class V1:
         body = {
             "models": records,
             "execution_provider_asked": self._settings.execution_provider,
+            "execution_provider_problem": self._models.provider_problem or None,
         }
         return Response(200, orjson.dumps(body), [JSON])
 

@@ -20,8 +20,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from artifacts import gpus
 from artifacts import manifest as contract
 from artifacts import model as loading
+from artifacts.gpus import NoGpu
 from artifacts.manifest import BadArtifact, Manifest
 from artifacts.model import Model, NoProvider, Outputs
 from artifacts.samples import pack_samples
@@ -152,14 +154,38 @@ def test_an_unknown_execution_provider_is_refused() -> None:
 def test_auto_takes_what_there_is_and_cuda_insists(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu, cuda = "CPUExecutionProvider", "CUDAExecutionProvider"
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [cpu])
-    assert loading.usable_providers() == ["cpu"]
     assert loading.providers_for("auto") == loading.providers_for("cpu") == [cpu]
     with pytest.raises(NoProvider, match="install the gpu extra"):
         loading.providers_for("cuda")
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [cuda, cpu])
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None, raising=False)
-    assert loading.usable_providers() == ["cuda", "cpu"]
+
+    def without_a_driver() -> int:
+        raise NoGpu("there is no driver")
+
+    monkeypatch.setattr(gpus, "count", without_a_driver)
+    assert loading.providers_for("auto") == [cpu]
+    with pytest.raises(NoProvider, match=r"there is no driver; install the gpu extra"):
+        loading.providers_for("cuda")
+    monkeypatch.setattr(gpus, "count", lambda: 2)
     assert loading.providers_for("auto") == loading.providers_for("cuda") == [cuda, cpu]
+
+
+def test_a_session_is_opened_on_the_gpu_of_its_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, dict[str, str]]] = []
+
+    def opened(*_data: object, providers: list[tuple[str, dict[str, str]]]) -> None:
+        asked.extend(providers)
+        raise RuntimeError("there is no GPU here")
+
+    cpu, cuda = "CPUExecutionProvider", "CUDAExecutionProvider"
+    monkeypatch.setattr(loading, "providers_for", lambda _: [cuda, cpu])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", opened)
+    with pytest.raises(BadArtifact):
+        loading.from_bytes(TOY, toy.manifest(), device=3)
+    assert [name for name, _ in asked] == [cuda, cpu]
+    assert asked[0][1]["device_id"] == "3"
+    assert asked[1][1] == {}
 
 
 def test_a_session_that_fell_back_silently_is_no_cuda(monkeypatch: pytest.MonkeyPatch) -> None:

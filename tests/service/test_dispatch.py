@@ -17,6 +17,8 @@ import pytest
 import pytest_asyncio
 from PIL import Image
 
+from artifacts import gpus
+from service import placement
 from service.dispatch import Dispatch
 from service.process import Process
 from service.settings import Settings
@@ -322,6 +324,26 @@ async def test_without_a_state_folder_predictions_go_on_and_readiness_says_so() 
     async with inside(None) as bare:
         detail = (await bare.client.get("/readyz")).json()
         assert "VITRINE_STATE" in detail["state"]
+
+
+async def test_cuda_that_is_installed_but_not_used_is_said_everywhere(
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(placement, "offers_cuda", lambda: True)
+    monkeypatch.setattr(gpus, "count", no_gpu)
+    async with inside(tmp_path_factory.mktemp("state"), alone=True) as it:
+        listed = (await it.client.get("/v1/models")).json()
+        assert listed["execution_provider_problem"] == "there is no driver"
+        ready = (await it.client.get("/readyz")).json()
+        assert ready["execution_provider_problem"] == "there is no driver"
+        assert "vitrine_cuda_unused 1.0" in (await it.client.get("/metrics")).text
+    assert caplog.text.count("not on CUDA: there is no driver") == 1
+
+
+def no_gpu() -> int:
+    raise gpus.NoGpu("there is no driver")
 
 
 async def test_an_unwritable_state_folder_is_said(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from artifacts import gpus
 from artifacts.store import Store
+from service import placement
 from service.doctor import examine
 from service.settings import Settings
 from tests import toy
@@ -45,6 +47,23 @@ def test_cuda_that_cannot_be_had_is_wrong(
         return  # this machine has it
     assert examine(settings) == 1
     assert "cuda was asked for" in capsys.readouterr().out
+
+
+def test_cuda_that_is_installed_but_not_used_is_wrong_unless_the_cpu_is_meant(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placement, "offers_cuda", lambda: True)
+    monkeypatch.setattr(gpus, "count", no_gpu)
+    settings = Settings(state=tmp_path)
+    assert examine(settings) == 1
+    said = capsys.readouterr().out
+    assert "WRONG  this ONNX Runtime was built for CUDA, but there is no driver" in said
+    assert "VITRINE_EXECUTION_PROVIDER=cpu" in said
+    assert examine(replace(settings, execution_provider="cpu")) == 0
+
+
+def no_gpu() -> int:
+    raise gpus.NoGpu("there is no driver")
 
 
 def test_without_a_state_folder_it_says_what_is_lost(capsys: pytest.CaptureFixture[str]) -> None:
