@@ -116,7 +116,8 @@ def load(
     """The model of a version folder, its hashes, signature and golden samples checked.
 
     `threads` is ONNX Runtime's intra-op thread count, `device` the GPU's number if one is used.
-    Raises BadArtifact for anything wrong with the folder, NoProvider when `cuda` was asked for and cannot be had.
+    Raises BadArtifact for anything wrong with the folder, NoProvider when `cuda` was asked for and
+    cannot be had.
     """
     manifest = contract.read(folder)
     contents = contract.check_files(folder, manifest)
