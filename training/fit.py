@@ -21,12 +21,11 @@ from training.data import Images, Parts
 from training.nets import Network
 from training.optimizers import learning_rate, optimizers_for
 from training.outliers import outliers
-from training.recipe import Airbench, Recipe
+from training.recipe import Airbench, Backbone, Recipe
 
 Device = Literal["auto", "cpu", "cuda"]
 PREPARED = 10_000  # training images that whitening and standardisation are measured on
-EVALUATED = 1_000  # images per batch where no gradient is needed
-OUTLIERS = 4  # images for each made-up one, where a recipe asks for those
+OUTLIERS = 5  # images for each made-up one, where a recipe asks for those
 
 
 @dataclass
@@ -101,7 +100,7 @@ def begin(recipe: Recipe, images: Tensor, initial: dict[str, Tensor] | None = No
     if initial is not None:
         net.load(initial)
     net.to(images.device)
-    if isinstance(recipe.net, Airbench):
+    if isinstance(recipe.net, Airbench | Backbone):
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizers = optimizers_for(net, recipe)
     return Run(recipe, net, copy.deepcopy(net).eval(), optimizers)
@@ -136,7 +135,7 @@ def train_epoch(
                 group["lr"] = group["base_lr"] * lr / recipe.peak_lr
         batch = images[rows.to(images.device)].float() / 255
         batch = augment(batch, rows, recipe.augment, epoch, generator)
-        if isinstance(recipe.net, Airbench):
+        if isinstance(recipe.net, Airbench | Backbone):
             batch = batch.contiguous(memory_format=torch.channels_last)
         wanted = labels[rows.to(labels.device)]
         strange = outliers(batch[::OUTLIERS], generator) if recipe.outliers else batch[:0]
@@ -217,8 +216,8 @@ def logits_of(net: Network, images: Images) -> NDArray[np.float32]:
     net.eval()
     answers = []
     with torch.no_grad():
-        for start in range(0, len(images), EVALUATED):
-            part = slice(start, start + EVALUATED)
+        for start in range(0, len(images), net.batch):
+            part = slice(start, start + net.batch)
             batch, _ = to_tensors(Images(images.pixels[part], images.labels[part]), place)
             answers.append(net(batch.float() / 255).cpu())
     return torch.cat(answers).numpy()

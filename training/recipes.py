@@ -7,7 +7,7 @@ from dataclasses import replace
 from training.experiments import EXPERIMENTS
 from training.recipe import Airbench, Augment, BadRecipe, Dense, Recipe
 
-WORN = Augment(shift=2, rotate=25, scale=0.15, shear=15, wear=0.5)  # how pictures of it vary
+WORN = Augment(shift=1, rotate=22, scale=0.12, shear=12, wear=0.4)  # how pictures of it vary
 HAND = Augment(shift=2, rotate=10, scale=0.1, shear=5)  # how handwriting varies
 GARMENT = Augment(flip="alternating", shift=2, cutout=10)
 
@@ -63,8 +63,8 @@ _DEFAULTS = (
         name="mnist-cnn-robust",
         summary="For digits as people send them: turned, thick, thin, blurred, noisy, crossed.",
         dataset="mnist",
-        net=Airbench(widths=(24, 48, 96)),
-        epochs=32,
+        net=Airbench(widths=(32, 64, 128)),
+        epochs=36,
         batch_size=256,
         optimizer="muon",
         peak_lr=0.05,
@@ -72,7 +72,7 @@ _DEFAULTS = (
         label_smoothing=0.05,
         ema=0.995,
         augment=WORN,
-        outliers=0.2,
+        outliers=0.1,
         min_accuracy=0.994,
     ),
     Recipe(

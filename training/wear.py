@@ -59,6 +59,23 @@ def _hollow(images: Tensor, generator: torch.Generator) -> Tensor:
     return edges * part
 
 
+def _outlined(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Where the slope is near the steepest about: lines one or two pixels wide, black or white."""
+    smooth = F.avg_pool2d(images, 3, 1, 1)
+    padded = F.pad(smooth, (1, 1, 1, 1))
+    across = padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2]
+    down = padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1]
+    slope = across.hypot(down)
+    ridge = slope >= _each(images, generator, 0.75, 0.95) * _wider(slope)
+    return (ridge & (slope > _each(images, generator, 0.1, 0.4))).float()
+
+
+def _harsh(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Contrast so high that strokes are black or white, as in scans and screenshots."""
+    level = _each(images, generator, 0.15, 0.6)
+    return (images - level) * _each(images, generator, 3, 30) + 0.5
+
+
 def _blurred(images: Tensor, generator: torch.Generator) -> Tensor:
     part = _each(images, generator, 0.3, 1.0)
     twice = F.avg_pool2d(F.avg_pool2d(images, 3, 1, 1), 3, 1, 1)
@@ -105,6 +122,8 @@ _WAYS: tuple[Way, ...] = (
     _thick,
     _thin,
     _hollow,
+    _outlined,
+    _harsh,
     _blurred,
     _noisy,
     _peppered,
