@@ -172,8 +172,8 @@ def sampler_for(space: Space, seed: int, index: int) -> BaseSampler:
 
 
 def pruner_for(space: Space) -> BasePruner:
-    """Grids are tables, and tables are complete; else who is below the median is given up."""
-    return NopPruner() if space.grid else MedianPruner(n_startup_trials=5, n_warmup_steps=1)
+    """Who is below the median from the second epoch on is given up; a grid is to be complete."""
+    return NopPruner() if space.grid else MedianPruner(n_startup_trials=5, n_warmup_steps=2)
 
 
 @dataclass(frozen=True)
