@@ -278,6 +278,7 @@ def compare(arguments: argparse.Namespace) -> int:
 
 def search(arguments: argparse.Namespace) -> int:
     space = space_named(arguments.name)
+    from training.checkpoint import BadCheckpoint
     from training.search import BadStudy, Options, base_of
     from training.search import search as tried
     from training.studies import write
@@ -290,7 +291,7 @@ def search(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print(f"interrupted; the same command goes on ({out})", file=sys.stderr)
         return 130
-    except (BadStudy, ValueError) as error:
+    except (BadCheckpoint, BadStudy, ValueError) as error:
         print(f"vitrine-train: {error}", file=sys.stderr)
         return 1
     print(write(study, space, base_of(space, options), out))
