@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.datasets import DATASETS
-from training.recipe import Airbench, Convolutional, Dense, Recipe
+from training.imagenet import PUBLISHED
+from training.recipe import Airbench, Backbone, Convolutional, Dense, Recipe
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -21,6 +22,8 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 class Network(nn.Module):
     """A classifier: float[N, C, H, W] in 0..1 -> logits float[N, K]."""
+
+    batch = 1_000  # images at once where no gradient is needed
 
     def prepare(self, images: Tensor) -> None:
         """Take from a sample of the training images what is not learnt by descent."""
@@ -50,6 +53,8 @@ def build(recipe: Recipe) -> Network:
         return Lenet(recipe.net, channels, dataset.shape[0], classes)
     if isinstance(recipe.net, Airbench):
         return AirbenchNet(recipe.net, channels, classes)
+    if isinstance(recipe.net, Backbone):
+        return BackboneNet(recipe.net, channels, classes)
     raise TypeError(f"recipe {recipe.name} is no network")
 
 
@@ -191,6 +196,51 @@ class Shift(nn.BatchNorm2d):
     def __init__(self, channels: int) -> None:
         super().__init__(channels)
         self.weight.requires_grad = False
+
+
+class BackboneNet(Network):
+    """Images standardised as for ImageNet, enlarged, and given to an architecture made for it.
+
+    Its first layer takes the data set's channels, its last one gives the data set's classes.
+    """
+
+    def __init__(self, shape: Backbone, channels: int, classes: int) -> None:
+        super().__init__()
+        self.side = shape.resolution
+        self.batch = max(1, min(self.batch, 4_000 * 28**2 // self.side**2))
+        self.published = PUBLISHED[shape.architecture]
+        self.standardise = Standardise(channels)
+        for constant, values in (
+            (self.standardise.mean, self.published.mean),
+            (self.standardise.deviation, self.published.deviation),
+        ):
+            colours = torch.tensor(values).view(-1, 1, 1)
+            constant.copy_(colours if channels == 3 else colours.mean())
+        self.body = self.published.build(classes, channels, shape.width)
+
+    def load(self, weights: dict[str, Tensor]) -> None:
+        """Also takes the weights as published for ImageNet; the last layer then stays new."""
+        if self.published.first in weights:
+            weights = self.adopted(weights)
+        super().load(weights)
+
+    def adopted(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """This network's state with published weights in it. Raises ValueError."""
+        first, last = self.published.first, f"{self.published.last}."
+        own = self.state_dict()
+        filters = weights[first]
+        if own[f"body.{first}"].shape[1] == 1:
+            # Filters summed over the colours answer to grey as the published ones to grey colours.
+            filters = filters.sum(dim=1, keepdim=True)
+        taken = {f"body.{n}": v for n, v in weights.items() if not n.startswith(last)}
+        kept = {n: v for n, v in own.items() if n.startswith(("standardise.", f"body.{last}"))}
+        return {**taken, f"body.{first}": filters, **kept}
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.standardise(x)  # before there are more pixels; after would be the same
+        x = F.interpolate(x, (self.side, self.side), mode="bilinear", align_corners=False)
+        logits: Tensor = self.body(x)
+        return logits
 
 
 def parameters(net: nn.Module) -> int:

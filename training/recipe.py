@@ -14,6 +14,7 @@ Schedule = Literal["constant", "one-cycle"]
 Loss = Literal["cross-entropy", "mse"]
 Precision = Literal["bf16", "fp32"]
 Flip = Literal["none", "random", "alternating"]
+Architecture = Literal["vgg16", "resnet34", "mobilenet_v3_small", "efficientnet_lite0"]
 
 
 class BadRecipe(ValueError):
@@ -63,7 +64,21 @@ class Estimator:
     images: int | None = None  # train on so many only, the first; None: all
 
 
-Net = Dense | Airbench | Convolutional | Estimator
+@dataclass(frozen=True, kw_only=True)
+class Backbone:
+    """An ImageNet architecture of `training.backbones` with a new first and last layer.
+
+    Images are enlarged to `resolution` inside the network, so a recipe's inputs and the published
+    graph's are the data set's own.
+    """
+
+    architecture: Architecture
+    resolution: int  # side, in pixels, of what the architecture sees
+    pretrained: bool = True  # starts from its published ImageNet weights
+    width: float = 1.0  # of all its layers; the published weights are of width 1
+
+
+Net = Dense | Airbench | Convolutional | Backbone | Estimator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +125,7 @@ class Recipe:
     alien_rate: float = 0.01  # share of validation images to call alien
     teacher: str = ""  # a published model whose answers are learnt beside the labels
     reported: float | None = None  # accuracy of the experiment that the recipe reproduces
+    note: str = ""  # what a reader of the table should know while it is untrained
 
     def __post_init__(self) -> None:
         """Raises BadRecipe."""
@@ -156,6 +172,16 @@ class Recipe:
                         "small for the 2 x 2 pool; use smaller filters or fewer convolutions"
                     )
                 side //= 2
+        elif isinstance(self.net, Backbone):
+            choices = get_args(Architecture)
+            self._require(
+                self.net.architecture in choices, "net.architecture", f"one of {', '.join(choices)}"
+            )
+            # Each halves the map five times.
+            self._require(self.net.resolution >= 32, "net.resolution", "a side from 32 pixels")
+            self._require(self.net.width > 0, "net.width", "a number above 0")
+            if self.net.pretrained:
+                self._require(self.net.width == 1, "net.width", "1, that of pretrained weights")
         elif isinstance(self.net, Airbench):
             self._require(bool(self.net.widths), "net.widths", "at least one group")
             self._require(self.net.depth in (2, 3), "net.depth", "2 or 3")

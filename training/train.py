@@ -23,14 +23,14 @@ from tqdm import tqdm
 
 from artifacts.manifest import MODEL_FILE, Manifest
 from artifacts.store import NotFound, Store
-from training import classical, export
+from training import classical, export, imagenet
 from training.calibrate import Calibration, calibrate, calibrate_probabilities
 from training.data import Images, Parts, load, load_test
 from training.datasets import DATASETS, Dataset
 from training.extra import joined, sha256
 from training.fit import Device, Run, fit, logits_of
 from training.nets import Network, build
-from training.recipe import Estimator, Recipe, settings
+from training.recipe import Backbone, Estimator, Recipe, settings
 from training.recipes import recipe_named
 
 RESULT = "result.json"
@@ -45,17 +45,18 @@ class Options:
     device: Device = "auto"
     resume: bool = False
     init_from: str = ""  # MODEL or MODEL@VERSION
+    weights: Path | None = None  # file of ImageNet weights; None: wherever they are found
     extra: Images | None = None  # to learn from beside the data set's own
 
 
 def train(recipe: Recipe, options: Options, store: Store) -> Manifest:
     """Run a recipe from beginning to end; the version is published and made live in `store`.
 
-    Raises BadData, BadCheckpoint, ExportFailed, NotFound, ReadOnly.
+    Raises BadData, BadCheckpoint, BadWeights, ExportFailed, NotFound, ReadOnly.
     """
     start = time.perf_counter()
     dataset = DATASETS[recipe.dataset]
-    initial = published_weights(store, options.init_from) if options.init_from else None
+    initial = initial_weights(recipe, options, store)
     teacher = teacher_of(recipe, store) if recipe.teacher else None
     parts = load(dataset, options.data, recipe.split)
     if options.extra is not None:
@@ -73,7 +74,7 @@ def train(recipe: Recipe, options: Options, store: Store) -> Manifest:
         teacher=teacher,
         report=progress(),
     )
-    calibration = calibration_of(recipe, run, parts, options, teacher)
+    calibration = calibration_of(recipe, run, parts, options, initial, teacher)
     if recipe.split != "standard":
         parts = load(dataset, options.data)
     draft = export.draft(
@@ -126,7 +127,12 @@ def estimate(
 
 
 def calibration_of(
-    recipe: Recipe, run: Run, parts: Parts, options: Options, teacher: Network | None
+    recipe: Recipe,
+    run: Run,
+    parts: Parts,
+    options: Options,
+    initial: dict[str, Tensor] | None,
+    teacher: Network | None,
 ) -> Calibration:
     """Temperature and thresholds, always from images the measured network was not trained on.
 
@@ -143,6 +149,7 @@ def calibration_of(
             options.out / "validation",
             device=options.device,
             resume=options.resume and (options.out / "validation").exists(),
+            initial=initial,
             teacher=teacher,
             report=progress(),
         ).average
@@ -156,6 +163,18 @@ def calibration_of(
         uncertain_rate=recipe.uncertain_rate,
         alien_rate=recipe.alien_rate,
     )
+
+
+def initial_weights(recipe: Recipe, options: Options, store: Store) -> dict[str, Tensor] | None:
+    """What training starts from: a published version, ImageNet's weights, or None: chance.
+
+    Raises BadWeights, NotFound.
+    """
+    if options.init_from:
+        return published_weights(store, options.init_from)
+    if isinstance(recipe.net, Backbone) and recipe.net.pretrained:
+        return imagenet.read(recipe.net.architecture, options.weights, options.data)
+    return None
 
 
 def published_weights(store: Store, name: str) -> dict[str, Tensor]:
@@ -189,6 +208,7 @@ def provenance(
         "settings": json.loads(json.dumps(settings(recipe))),
         "seed": recipe.seed,
         "init_from": options.init_from,
+        "weights": weights_of(recipe),
         "extra": None
         if options.extra is None
         else {"count": len(options.extra), "sha256": sha256(options.extra)},
@@ -215,6 +235,14 @@ def peak_memory() -> dict[str, int]:
     if torch.cuda.is_available():
         found["peak_gpu_mb"] = torch.cuda.max_memory_allocated() // 10**6
     return found
+
+
+def weights_of(recipe: Recipe) -> dict[str, str] | None:
+    """The published ImageNet weights that a recipe starts from."""
+    if not (isinstance(recipe.net, Backbone) and recipe.net.pretrained):
+        return None
+    published = imagenet.PUBLISHED[recipe.net.architecture]
+    return {"file": published.file, "sha256": published.sha256, "licence": published.licence}
 
 
 def commit() -> str:
