@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from dataclasses import replace
@@ -13,10 +14,11 @@ from artifacts.manifest import BadArtifact, Manifest
 from artifacts.manifest import read as read_manifest
 from artifacts.store import RELEASE, NotFound, ReadOnly, Store
 from training.data import BadData
-from training.recipe import BadRecipe, Recipe, settings
+from training.recipe import Backbone, BadRecipe, Recipe, settings
 from training.recipes import RECIPES, recipe_named
 from training.spaces import SPACES, space_named
 
+NO_WEIGHTS = "none"  # of --weights
 EXAMPLE = """example:
   vitrine-train run mnist-cnn --data data    # train, export, measure, publish
   vitrine-train release mnist-cnn            # copy the live version into the release
@@ -78,6 +80,12 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--resume", action="store_true", help="go on where the latest run stopped")
     sub.add_argument("--init-from", default="", metavar="MODEL[@VERSION]", help="start from it")
     sub.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="ImageNet weights of a pretrained recipe, instead of finding or fetching them; "
+        "`none` trains it from scratch",
+    )
+    sub.add_argument(
         "--extra",
         type=Path,
         metavar="FOLDER",
@@ -92,8 +100,9 @@ def parser() -> argparse.ArgumentParser:
         type=int,
         default=0,
         metavar="N",
-        help="also on the first N test images corrupted in many ways, through the canonicaliser",
+        help="also on the first N test images as people's own pictures may be, and on strangers",
     )
+    sub.add_argument("--json", action="store_true", help="print everything as JSON")
     sub.add_argument("model", metavar="MODEL[@VERSION]")
     with_data(sub)
     with_state(sub)
@@ -161,16 +170,17 @@ def list_recipes(arguments: argparse.Namespace) -> int:
     live = store.catalog().live
     print(f"{'recipe':<28} {'data set':<14} {'test':>8} {'parameters':>11} {'MMAC':>7}  summary")
     for recipe in RECIPES.values():
-        entry = live.get(recipe.name)
+        entry, about = live.get(recipe.name), recipe.summary
         if entry is None or entry.version is None:
             figures = f"{'-':>8} {'-':>11} {'-':>7}"
+            about = f"{about} {recipe.note}".rstrip()
         else:
             manifest = read_manifest(store.folder(recipe.name, entry.version))
             figures = (
                 f"{manifest.test['accuracy']:>8.2%} {manifest.parameters:>11,} "
                 f"{manifest.macs / 1e6:>7.2f}"
             )
-        print(f"{recipe.name:<28} {recipe.dataset:<14} {figures}  {recipe.summary}")
+        print(f"{recipe.name:<28} {recipe.dataset:<14} {figures}  {about}")
     return 0
 
 
@@ -186,6 +196,7 @@ def run(arguments: argparse.Namespace) -> int:
     from training.datasets import DATASETS
     from training.export import ExportFailed
     from training.extra import load_extra
+    from training.imagenet import BadWeights
     from training.train import Options, latest, run_folder, train
 
     root = Path("runs")
@@ -196,11 +207,12 @@ def run(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         resume=arguments.resume,
         init_from=arguments.init_from,
+        weights=Path(arguments.weights) if arguments.weights not in (None, NO_WEIGHTS) else None,
         extra=arguments.extra and load_extra(arguments.extra, DATASETS[recipe.dataset]),
     )
     try:
         manifest = train(recipe, options, store_for(arguments))
-    except (BadCheckpoint, ExportFailed, ValueError) as error:
+    except (BadCheckpoint, BadWeights, ExportFailed, ValueError) as error:
         print(f"vitrine-train: {error}", file=sys.stderr)
         return 1
     print(summary(manifest))
@@ -210,6 +222,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 def changed(recipe: Recipe, arguments: argparse.Namespace) -> Recipe:
     """The recipe with what the command line says instead. Raises BadRecipe."""
+    if arguments.weights is not None:
+        if not (isinstance(recipe.net, Backbone) and recipe.net.pretrained):
+            raise BadRecipe(f"recipe {recipe.name} starts from no ImageNet weights: no --weights")
+        if arguments.weights == NO_WEIGHTS:
+            recipe = replace(recipe, net=replace(recipe.net, pretrained=False))
     fields = {name: getattr(arguments, name) for name in ("epochs", "seed")}
     return replace(recipe, **{name: value for name, value in fields.items() if value is not None})
 
@@ -223,21 +240,30 @@ def evaluate(arguments: argparse.Namespace) -> int:
     store = store_for(arguments)
     model = load(store.folder(*chosen(store, arguments.model)), threads=os.cpu_count() or 1)
     dataset = DATASETS[model.manifest.provenance["dataset"]]
-    figures = measure(model, load_test(dataset, arguments.data))
+    test = load_test(dataset, arguments.data)
+    figures = measure(model, test)
+    held = None
+    if arguments.robustness and model.manifest.input.canonicaliser != "photo":
+        from training.robustness import robustness, table
+
+        held = robustness(model, test, arguments.robustness, arguments.data, say=progress)
+        progress("")
+    if arguments.json:
+        print(json.dumps({"model": model.manifest.name, "test": figures, "robustness": held}))
+        return 0
     print(summary(replace(model.manifest, test=figures)))
+    print(f"calibration error (ECE) {figures['ece']:.2%}, NLL {figures['nll']:.4f}")
     for row in figures["classes"]:
         print(f"  {row['label']:<12} F1 {row['f1']:.4f}  recall {row['recall']:.4f}")
-    if arguments.robustness and model.manifest.input.mode == "L":
-        from training.robustness import robustness
-
-        images = load_test(dataset, arguments.data)
-        count = arguments.robustness
-        held = robustness(model, images.pixels[:count], images.labels[:count])
-        for name, accuracy in held["corruptions"].items():
-            print(f"  {name:<20} {accuracy:.4f}")
-        style = held["mnist_c_style"]
-        print(f"  MNIST-C-style mean {style['mean']:.4f}, worst {style['worst']:.4f}")
+    if held is not None:
+        print(table(held))
     return 0
+
+
+def progress(text: str) -> None:
+    """What is done now, on one line of a terminal."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def release(arguments: argparse.Namespace) -> int:

@@ -278,7 +278,7 @@ MNIST_C_STYLE: dict[str, Corruption] = {
     "canny_edges": canny_edges,
 }
 
-# What people's own pictures differ by.
+# What people's own pictures of digits differ by.
 PICTURES: dict[str, Corruption] = {
     "inverted": inverted,
     "shift 3": partial(shifted, distance=3),
@@ -296,4 +296,24 @@ PICTURES: dict[str, Corruption] = {
     "jpeg 20": partial(photographs.compressed, quality=20),
     "enlarged on white": photographs.on_white,
     "photo": photographs.photo,
+}
+
+# And of garments, which touch the rim: a shift loses what leaves the picture.
+GARMENTS: dict[str, Corruption] = {
+    "inverted": inverted,
+    "white ground": photographs.in_a_shop,
+    "shift 1": partial(translated, distance=1),
+    "shift 3": partial(translated, distance=3),
+    "scale 0.5": partial(scaled, factor=0.5),
+    "scale 2": partial(scaled, factor=2.0),
+    "rotation 10": partial(rotated, degrees=10),
+    "transparent": photographs.transparent_garment,
+    "jpeg 50": partial(photographs.compressed, quality=50),
+    "jpeg 20": partial(photographs.compressed, quality=20),
+}
+
+# By the canonicaliser of the model that is to be measured.
+KINDS: dict[str, dict[str, Corruption]] = {
+    "digit": MNIST_C_STYLE | PICTURES,
+    "garment": GARMENTS,
 }

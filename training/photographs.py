@@ -159,3 +159,25 @@ def on_white(image: Pixels, seed: int) -> Pixels:
     top, left = int(rng.integers(0, 300 - side)), int(rng.integers(0, 400 - side))
     sheet[top : top + side, left : left + side] -= np.asarray(picture)
     return sheet
+
+
+def in_a_shop(image: Pixels, seed: int) -> Pixels:
+    """A garment enlarged on a white sheet of 300 x 400 or so, off centre: as a web shop has it."""
+    rng = np.random.default_rng(seed)
+    side = int(rng.integers(112, 280))
+    large = Image.fromarray(255 - image).resize((side, side), Image.Resampling.BICUBIC)
+    height, width = side + int(rng.integers(10, 200)), side + int(rng.integers(10, 200))
+    sheet = np.full((height, width), 255, np.uint8)
+    top, left = int(rng.integers(0, height - side)), int(rng.integers(0, width - side))
+    sheet[top : top + side, left : left + side] = np.asarray(large)
+    return sheet
+
+
+def transparent_garment(image: Pixels, seed: int) -> Pixels:
+    """Through a PNG of the garment cut out: all that is not its ground is opaque."""
+    del seed
+    ink = Image.fromarray(255 - image).convert("RGBA")
+    ink.putalpha(Image.fromarray(np.where(image > 0, 255, 0).astype(np.uint8)))
+    file = io.BytesIO()
+    ink.save(file, "PNG")
+    return decode(file.getvalue())

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
 
 from artifacts.canonical import place
 from artifacts.decision import choose
 from artifacts.images import BadImage
 from artifacts.model import Model
-from training.corruptions import MNIST_C_STYLE, PICTURES
+from training import strangers
+from training.corruptions import KINDS, MNIST_C_STYLE
+from training.data import Images
 
 Pixels = NDArray[np.uint8]
 _BATCH = 512  # rows at a time
@@ -63,32 +65,99 @@ def look(model: Model, pictures: Iterable[Pixels]) -> Seen:
     return Seen(classes, energy, counts.count(0), several)
 
 
-def robustness(model: Model, images: Pixels, labels: NDArray[np.uint8]) -> dict[str, Any]:
-    """Accuracy (0..1) on `images` (uint8[N, 28, 28]) clean and under each corruption.
+def _silent(_: str) -> None:
+    """Says nothing."""
 
-    A refused picture counts as wrong.
+
+def robustness(
+    model: Model,
+    test: Images,
+    count: int,
+    folder: Path | None = None,
+    say: Callable[[str], None] = _silent,
+) -> dict[str, Any]:
+    """All that is known of how the model holds up, from the first `count` of its `test` images.
+
+    Shares are 0..1. `folder` has the other data sets; `say` is told what is measured next.
+    Raises BadData.
     """
+    kind = model.manifest.input.canonicaliser
+    some = test.take(np.arange(min(count, len(test))))
+    report = {"count": len(some)} | corrupted(model, some, say)
+    say("strangers")
+    dataset = {"digit": "mnist", "garment": "fashion-mnist"}[kind]
+    report["auroc"] = apart(model, some.pixels, strangers.others(dataset, len(some), folder))
+    if kind == "digit":
+        say("digits from another source")
+        report["other_digits"] = {
+            name: accuracy(model, images.pixels, images.labels)
+            for name, images in strangers.other_digits().items()
+        }
+    else:
+        say("false inversions")
+        report["false_inversions"] = false_inversions(model, test.pixels)
+    return report
 
-    def accuracy(pictures: Iterable[Pixels]) -> float:
-        return float((look(model, pictures).classes == labels).mean())
 
-    corrupted = {
-        name: accuracy(corrupt(image, seed) for seed, image in enumerate(images))
-        for name, corrupt in (MNIST_C_STYLE | PICTURES).items()
-    }
-    style = [corrupted[name] for name in MNIST_C_STYLE]
-    return {
-        "count": len(images),
-        "clean": accuracy(images),
-        "mnist_c_style": {"mean": float(np.mean(style)), "worst": min(style)},
-        "corruptions": corrupted,
-    }
+def corrupted(model: Model, images: Images, say: Callable[[str], None] = _silent) -> dict[str, Any]:
+    """Accuracy on `images` clean and under each corruption of its kind."""
+    kinds = KINDS[model.manifest.input.canonicaliser]
+    found = {}
+    for name, corrupt in kinds.items():
+        say(name)
+        pictures = (corrupt(image, seed) for seed, image in enumerate(images.pixels))
+        found[name] = accuracy(model, pictures, images.labels)
+    report: dict[str, Any] = {"clean": accuracy(model, images.pixels, images.labels)}
+    style = [found[name] for name in MNIST_C_STYLE if name in found]
+    if style:
+        report["mnist_c_style"] = {"mean": float(np.mean(style)), "worst": min(style)}
+    return report | {"corruptions": found}
 
 
-def strangers(model: Model, known: Pixels, others: Mapping[str, Pixels]) -> dict[str, float]:
+def accuracy(model: Model, pictures: Iterable[Pixels], labels: NDArray[np.uint8]) -> float:
+    """The share of pictures taken for what they are; a refused picture counts as wrong."""
+    return float((look(model, pictures).classes == labels).mean())
+
+
+def apart(model: Model, known: Pixels, others: Mapping[str, Pixels]) -> dict[str, float]:
     """By how much each set of `others` stands out from `known` by the energy: AUROC, 0..1."""
     usual = look(model, known).energy
     return {name: auroc(usual, look(model, images).energy) for name, images in others.items()}
+
+
+def false_inversions(model: Model, pictures: Iterable[Pixels]) -> dict[str, Any]:
+    """How many pictures that are light on dark would be inverted, or be seen both ways."""
+    placed = [place(picture, model.manifest.input) for picture in pictures]
+    found = sum(each.report["polarity"] != "kept" or len(each.candidates) > 1 for each in placed)
+    return {"count": found, "of": len(placed), "share": found / max(1, len(placed))}
+
+
+def table(report: Mapping[str, Any]) -> str:
+    """What `robustness` found, for people to read."""
+    lines = [f"robustness, {report['count']:,} images, placed as the service places them, %"]
+
+    def add(name: str, share: float) -> None:
+        lines.append(f"  {name:<40} {share * 100:>6.2f}")
+
+    def section(title: str, figures: Mapping[str, float]) -> None:
+        lines.append(f" {title}")
+        for name, share in figures.items():
+            add(name, share)
+
+    add("clean", report["clean"])
+    found = report["corruptions"]
+    if "mnist_c_style" in report:
+        section("MNIST-C-style", {name: found[name] for name in MNIST_C_STYLE})
+        for name, share in report["mnist_c_style"].items():
+            add(f"= {name}", share)
+    section("pictures", {n: share for n, share in found.items() if n not in MNIST_C_STYLE})
+    if "other_digits" in report:
+        section("scikit-learn's digits", report["other_digits"])
+    if "false_inversions" in report:
+        wrong = report["false_inversions"]
+        section(f"of {wrong['of']:,} test images", {"taken for dark on light": wrong["share"]})
+    section("AUROC of strangers by energy", report["auroc"])
+    return "\n".join(lines)
 
 
 def auroc(low: NDArray[np.float64], high: NDArray[np.float64]) -> float:
@@ -97,32 +166,3 @@ def auroc(low: NDArray[np.float64], high: NDArray[np.float64]) -> float:
     below = np.searchsorted(ordered, high, "left")
     up_to = np.searchsorted(ordered, high, "right")
     return float((below + up_to).mean() / 2 / len(low))
-
-
-def noise(count: int, seed: int = 0) -> Pixels:
-    """Uniform noise: uint8[count, 28, 28]."""
-    return np.random.default_rng(seed).integers(0, 256, (count, 28, 28), np.uint8)
-
-
-def blank(count: int, seed: int = 0) -> Pixels:
-    """One grey each: uint8[count, 28, 28]."""
-    greys = np.random.default_rng(seed).integers(0, 256, count, np.uint8)
-    return np.broadcast_to(greys[:, None, None], (count, 28, 28)).copy()
-
-
-def letters(text: str = "ABCDEFGHJKLMNPQRTUVWXYabdefhkmnprtwxy") -> Pixels:
-    """`text` drawn letter by letter with Pillow's own font in a few sizes: uint8[N, 56, 56]."""
-    drawn = []
-    for size in (24, 32, 40):
-        font = ImageFont.load_default(size)
-        for letter in text:
-            sheet = Image.new("L", (56, 56))
-            ImageDraw.Draw(sheet).text((28, 28), letter, fill=255, font=font, anchor="mm")
-            drawn.append(np.asarray(sheet))
-    return np.stack(drawn)
-
-
-def colourless(images: Pixels) -> Pixels:
-    """uint8[N, H, W, 3] as uint8[N, H, W]."""
-    grey: Pixels = np.rint(images @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
-    return grey
