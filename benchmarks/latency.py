@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import asking, forms, images, openloop, reference, wrk
+from benchmarks import asking, forms, images, openloop, reference, stillness, wrk
 from benchmarks.servers import OURS, SERVERS, Place, Running, end_on_sigterm, free_port
 from benchmarks.serving import say
 
@@ -39,8 +39,12 @@ CAPACITY_S = 3.0
 PERCENTILES = (50, 99, 99.9)
 
 
-def measure(seconds: float, server_cpu: str, load_cpu: int) -> dict[str, Any]:
+def measure(
+    seconds: float, server_cpu: str, load_cpu: int, only_overload: bool = False
+) -> dict[str, Any]:
     """Every family at every rate, and our overload."""
+    still = stillness.measure(server_cpu)
+    say(f"with no server a request would wait p99 {still[0]:.2f} p99.9 {still[1]:.2f} ms")
     os.sched_setaffinity(0, {load_cpu})
     shown = images.load()
     model = reference.build()
@@ -58,7 +62,7 @@ def measure(seconds: float, server_cpu: str, load_cpu: int) -> dict[str, Any]:
             names = {form for f in FAMILIES.values() for s, form in f if s == server.name}
             if server.name == OURS:
                 names |= set(OVERLOAD_FORMS)
-            if not names or not server.installed():
+            if not names or not server.installed() or (only_overload and server.name != OURS):
                 continue
             place = Place(port=free_port(), folder=folder / str(len(running)), model=path)
             one = Running(server, place, server_cpu)
@@ -80,7 +84,7 @@ def measure(seconds: float, server_cpu: str, load_cpu: int) -> dict[str, Any]:
                 capacities[f"{server.name}: {form.name}"] = capacity
                 say(f"{server.name}, {form.name}: {capacity:,.0f} a second at most")
             one.pause()
-        for family, members in FAMILIES.items():
+        for family, members in FAMILIES.items() if not only_overload else ():
             own = capacities[f"{OURS}: {members[0][1]}"]
             theirs = [capacities.get(f"{s}: {f}", 0.0) for s, f in members[1:]]
             rates = sorted({0.7 * c for c in theirs if c} | {share * own for share in SHARES})
@@ -109,7 +113,12 @@ def measure(seconds: float, server_cpu: str, load_cpu: int) -> dict[str, Any]:
                 ours.place.port, [stream], seconds=seconds, connections=OVERLOAD_CONNECTIONS
             )
             overload.append(_overload(form_name, capacity, outcome))
-    return {"capacities": capacities, "points": points, "overload": overload}
+    return {
+        "stillness_ms": still,
+        "capacities": capacities,
+        "points": points,
+        "overload": overload,
+    }
 
 
 def _point(
@@ -159,7 +168,13 @@ def _overload(form: str, capacity: float, outcome: openloop.Outcome) -> dict[str
 
 def table(found: dict[str, Any]) -> str:
     """The points and the overload as Markdown."""
+    still = found["stillness_ms"]
     lines = [
+        (
+            f"On the servers' core without a server a request would wait p99 {still[0]:.2f} ms, "
+            f"p99.9 {still[1]:.2f} ms for other processes."
+        ),
+        "",
         "| family | server | offered/s | p50 ms | p99 ms | p99.9 ms | not 2xx |",
         "| --- | --- | --- | --- | --- | --- | --- |",
         *(
@@ -229,13 +244,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--server-cpu", default="0", help="the servers' core (%(default)s)")
     parser.add_argument("--load-cpu", type=int, default=1, help="our own core (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("bench"), help="folder (%(default)s)")
+    parser.add_argument("--only-overload", action="store_true", help="leave the peers out")
     chosen = parser.parse_args(argv)
     end_on_sigterm()
-    found = measure(chosen.seconds, chosen.server_cpu, chosen.load_cpu)
+    found = measure(chosen.seconds, chosen.server_cpu, chosen.load_cpu, chosen.only_overload)
     chosen.out.mkdir(parents=True, exist_ok=True)
     (chosen.out / "latency.json").write_text(json.dumps(found, indent=1) + "\n")
     (chosen.out / "latency.md").write_text(table(found))
-    picture(found, chosen.out / "latency.png")
+    if found["points"]:
+        picture(found, chosen.out / "latency.png")
     print(table(found))
     return 1 if any(p["bad"] for p in found["points"]) else 0
 
