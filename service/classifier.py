@@ -6,9 +6,8 @@ import asyncio
 import base64
 import io
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -17,21 +16,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from artifacts.canonical import Placed
-from artifacts.classify import Preprocess, answer, prepare
+from artifacts.classify import Preprocess, answer
 from artifacts.decision import conformal_set
-from artifacts.images import BadImage, Limits
+from artifacts.images import BadImage
 from artifacts.store import NotFound
 from service.batcher import Late, Ran, Refused, RowFailed, TooManyRows
 from service.capture import Capture
+from service.decoding import Decoder, late
 from service.http import Problem, retry_after
 from service.models import Live, Models, NotReady
 from service.receipts import Signer
 from service.settings import Settings
-
-# A small PNG decodes in less time than it takes to hand it to a thread. Its header tells its size.
-INLINE_BYTES = 16 * 1024
-INLINE_PIXELS = 256 * 256
-_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @dataclass(frozen=True)
@@ -98,24 +93,18 @@ class Failed(NamedTuple):
 
 
 class Classifier:
-    """Decodes, submits and words the answer.
-
-    Decoding runs inline when it is short, else on one of two threads, so that a photo never holds
-    up the other requests and few of them are in memory at once.
-    """
+    """Has images decoded, submits their rows and words the answers."""
 
     def __init__(self, models: Models, settings: Settings, signer: Signer) -> None:
         self.models = models
         self.settings = settings
         self.signer = signer
         self.capture: Capture | None = None
-        self._limits = Limits(max_pixels=settings.max_pixels)
-        self._threads = ThreadPoolExecutor(2, "decode")
-        self._decoding = asyncio.Semaphore(2)
+        self.decoder = Decoder(settings)
 
     def close(self) -> None:
-        """End the threads."""
-        self._threads.shutdown(cancel_futures=True)
+        """End the decoder's threads."""
+        self.decoder.close()
 
     async def live(self, name: str) -> Live:
         """The model of a name, loaded if need be. Raises Problem 404 or 503."""
@@ -129,22 +118,6 @@ class Classifier:
             raise Problem(404, str(error)) from error
         except NotReady as error:
             raise Problem(503, str(error), [retry_after(1.0)], reason="not_ready") from error
-
-    async def decoded(
-        self, live: Live, data: bytes, preprocess: Preprocess, deadline: float
-    ) -> Placed:
-        """The rows for one image. Raises BadImage, Problem 504."""
-        began = time.perf_counter()
-        if _is_small(data):
-            placed = prepare(data, live.manifest, preprocess, self._limits)
-        else:
-            task = partial(prepare, data, live.manifest, preprocess, self._limits)
-            async with self._decoding:
-                if time.perf_counter() > deadline:
-                    raise _late()
-                placed = await asyncio.get_running_loop().run_in_executor(self._threads, task)
-        live.meter.decode.observe(time.perf_counter() - began)
-        return placed
 
     def admit(self, live: Live) -> None:
         """Raises Problem 429 when one more request would be refused whatever it holds."""
@@ -162,7 +135,7 @@ class Classifier:
         except Refused as refusal:
             raise _refused(refusal) from refusal
         except Late:
-            raise _late() from None
+            raise late() from None
         except RowFailed as failure:
             raise Problem(500, str(failure), reason="model") from failure
 
@@ -171,7 +144,7 @@ class Classifier:
     ) -> dict[str, Any]:
         """One image's entry in `predictions`. Raises BadImage, Problem."""
         began = time.perf_counter()
-        placed = await self.decoded(live, data, query.preprocess, deadline)
+        placed = await self.decoder.one(live, data, query.preprocess, deadline)
         decoded_s = time.perf_counter() - began
         candidates = placed.candidates
         rows = candidates[0][None] if len(candidates) == 1 else np.stack(candidates)
@@ -185,20 +158,59 @@ class Classifier:
         self, live: Live, images: list[bytes], query: Query, deadline: float
     ) -> list[dict[str, Any] | Failed]:
         """Entries for many images, in order; a bad one fails alone. Raises Problem for them all."""
+        began = time.perf_counter()
+        found = await self.decoder.each(live, images, query.preprocess, deadline)
+        decoded_s = time.perf_counter() - began
+        good = [placed for placed in found if isinstance(placed, Placed)]
+        runs = iter(await self.ran_each(live, good, deadline))
+        entries: list[dict[str, Any] | Failed] = []
+        for placed in found:
+            if isinstance(placed, BadImage):
+                entries.append(Failed(422, str(placed)))
+                continue
+            ran = next(runs)
+            if isinstance(ran, Problem):
+                entries.append(Failed(500, ran.detail))
+                continue
+            entry = self._entry(live, placed, ran, query)
+            if query.timing:  # all of the request's, since its images went together
+                entry["timing"] = (decoded_s, ran.queued_s, ran.ran_s)
+            entries.append(entry)
+        return entries
 
-        async def one(data: bytes) -> dict[str, Any] | Failed:
-            try:
-                return await self.classify(live, data, query, deadline)
-            except BadImage as error:
-                return Failed(422, str(error))
-            except Problem as problem:
-                if problem.reason != "model":
-                    raise
-                return Failed(500, problem.detail)
+    async def ran_each(
+        self, live: Live, images: list[Placed], deadline: float
+    ) -> list[Ran | Problem]:
+        """The model's outputs for each image's rows; one on which it fails, fails alone.
 
-        tasks = [asyncio.ensure_future(one(data)) for data in images]
+        Raises Problem 413, 429 or 504 for them all.
+        """
+        if not images:
+            return []
+        rows = [row for placed in images for row in placed.candidates]
         try:
-            return list(await asyncio.gather(*tasks))
+            ran = await self.ran(live, np.stack(rows), deadline)
+        except Problem as problem:
+            if problem.reason != "model":
+                raise
+            return [problem] if len(images) == 1 else await self._ran_alone(live, images, deadline)
+        if len(images) == 1:
+            return [ran]
+        runs: list[Ran | Problem] = []
+        begin = 0
+        for placed in images:
+            end = begin + len(placed.candidates)
+            runs.append(Ran(ran.outputs[begin:end], ran.queued_s, ran.ran_s))
+            begin = end
+        return runs
+
+    async def _ran_alone(
+        self, live: Live, images: list[Placed], deadline: float
+    ) -> list[Ran | Problem]:
+        """The rare way: every image for itself, because the model failed on some of them."""
+        tasks = [asyncio.ensure_future(self.ran_each(live, [one], deadline)) for one in images]
+        try:
+            return [ran for (ran,) in await asyncio.gather(*tasks)]
         finally:  # the first Problem ends the request: take the other rows out of the queue
             for task in tasks:
                 task.cancel()
@@ -240,20 +252,8 @@ def _as_url(pixels: NDArray[np.uint8]) -> str:
     return "data:image/png;base64," + base64.b64encode(packed.getvalue()).decode()
 
 
-def _is_small(data: bytes) -> bool:
-    """A PNG that decodes at once: its header, at a fixed place, says how many pixels it has."""
-    if len(data) > INLINE_BYTES or data[:8] != _PNG:
-        return False
-    width, height = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
-    return width * height <= INLINE_PIXELS
-
-
 def _bad_parameter(name: str, found: str, expected: str) -> Problem:
     return Problem(400, f"query parameter {name} is {found[:40]!r}, expected {expected}")
-
-
-def _late() -> Problem:
-    return Problem(504, "the deadline passed before the answer was there", reason="deadline")
 
 
 def _refused(refusal: Refused) -> Problem:

@@ -18,6 +18,7 @@ from service.http import JSON, Problem, Request, Response, retry_after
 from service.ledger import SOURCES, Label, Total, Unavailable
 from service.models import Models
 from service.receipts import Expired, Forged, Receipt, Signer
+from service.records import BadRecord, parse_json
 
 MAX_LABELS = 1000  # in one request
 RETRY_S = 5.0
@@ -83,9 +84,9 @@ class Feedback:
         """
         body = await request.body()
         try:
-            given = orjson.loads(body)
-        except orjson.JSONDecodeError as error:
-            raise Problem(400, "the body is not JSON") from error
+            given = parse_json(body, 4 * MAX_LABELS)
+        except BadRecord as error:
+            raise Problem(400, f"the body {error}") from error
         if not isinstance(given, list):
             (entry,) = await self._record([given])
             if isinstance(entry, Problem):

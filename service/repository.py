@@ -17,6 +17,7 @@ from artifacts.manifest import BadArtifact
 from artifacts.store import Live, NotFound, ReadOnly, Store
 from service.http import JSON, Problem, Request, Response, retry_after
 from service.models import Models
+from service.records import BadRecord, parse_json
 
 log = logging.getLogger("vitrine.repository")
 
@@ -112,9 +113,9 @@ def _object(body: bytes) -> dict[str, Any]:
     if not body:
         return {}
     try:
-        record = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise Problem(400, "the body is not JSON") from error
+        record = parse_json(body)
+    except BadRecord as error:
+        raise Problem(400, f"the body {error}") from error
     if type(record) is not dict:
         raise Problem(400, "the body is not a JSON object")
     return record

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from artifacts.classify import Preprocess
 from artifacts.manifest import Manifest
 from service import wire
+from service.records import BadRecord, parse_json
 from service.wire import INPUT, Malformed
 
 # What a client repeats word for word is parsed once: its JSON header, without data, is small.
@@ -78,6 +79,7 @@ class Signature:
         self._row_bytes = math.prod(self._shape)
         self._max_rows = max_rows
         self._max_images = max_images
+        self._most_values = max(max_rows * self._row_bytes, max_images)
         self._labels = manifest.classes
         classes = len(manifest.classes)
         # name -> datatype, shape after the batch. All are listed, so all come where none is named.
@@ -204,9 +206,9 @@ class Signature:
 
     def _read(self, header: bytes) -> Inference:
         try:
-            record = orjson.loads(header)
-        except orjson.JSONDecodeError:
-            raise Malformed("the inference request is not JSON") from None
+            record = parse_json(header, self._most_values)
+        except BadRecord as error:
+            raise Malformed(f"the inference request {error}") from None
         if type(record) is not dict:
             raise Malformed("the inference request is not a JSON object")
         request_id = record.get("id")

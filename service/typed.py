@@ -7,6 +7,7 @@ and call a broken image a fault of the server; so the form is read here, as ever
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 import orjson
@@ -14,6 +15,7 @@ import orjson
 from service.classifier import Classifier, Failed, Query
 from service.forms import parse_multipart
 from service.http import JSON, Problem, Request, Response
+from service.records import BadRecord, parse_json
 from service.settings import Settings
 
 ANSWER = "vitrine.answer"  # where the endpoint finds, in the ASGI scope, what answers it
@@ -40,7 +42,7 @@ class Typed:
         deadline = max(
             request.started + settings.deadline_s, time.perf_counter() + settings.deadline_s / 2
         )
-        images, values = self._form(kind, body)
+        images, values = await self._classifier.decoder.parsed(partial(self._form, kind), body)
         name = values.get("model")
         if not isinstance(name, str):
             raise Problem(422, "model is missing or no string, expected a model's or task's name")
@@ -70,8 +72,8 @@ class Typed:
                 images.append(part.data)
                 continue
             try:
-                values[name] = orjson.loads(part.data)
-            except orjson.JSONDecodeError:
+                values[name] = parse_json(part.data)
+            except BadRecord:
                 values[name] = part.data.decode("utf-8", "replace")  # curl -F model=digits
         if not 1 <= len(images) <= limit:
             status = 413 if images else 422

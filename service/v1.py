@@ -7,6 +7,7 @@ import binascii
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import orjson
@@ -16,6 +17,7 @@ from artifacts.manifest import Manifest
 from service.classifier import Classifier, Failed, Query
 from service.forms import Part, parse_multipart
 from service.http import JSON, Header, Problem, Request, Response
+from service.records import BadRecord, parse_json
 from service.settings import Settings
 
 _JSON_TYPES = ("application/json",)
@@ -57,7 +59,7 @@ class V1:
                 raise Problem(422, str(error)) from error
             status = 200
         else:
-            images = form(request, body)
+            images = await self._classifier.decoder.parsed(partial(form, request), body)
             self._check_count(len(images))
             found = await self._classifier.classify_each(live, images, query, deadline)
             status = 200
@@ -130,9 +132,9 @@ class V1:
 
     def _from_json(self, request: Request, body: bytes) -> list[bytes]:
         try:
-            record = orjson.loads(body)
-        except orjson.JSONDecodeError as error:
-            raise Problem(400, "the body is not JSON") from error
+            record = parse_json(body, self._settings.max_images)
+        except BadRecord as error:
+            raise Problem(400, f"the body {error}") from error
         texts = record.get("images") if isinstance(record, dict) else None
         if not isinstance(texts, list):
             raise Problem(400, 'expected {"images": ["<base64>", ...]}')

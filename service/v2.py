@@ -20,6 +20,7 @@ from artifacts.manifest import Manifest
 from artifacts.model import Outputs
 from service import VERSION
 from service.classifier import Classifier
+from service.decoding import INLINE_PARSED
 from service.http import JSON, NOTHING, Header, Problem, Request, Response
 from service.models import Live
 from service.runner import Pixels
@@ -72,13 +73,16 @@ class V2:
         # The deadline is for our part: a client on a slow line has its own, for the body.
         deadline = max(request.started + allowed_s, now + allowed_s / 2)
         try:
-            asked, start = _read(signature, request.headers.get(LENGTH), body)
+            length = request.headers.get(LENGTH)
+            if len(body) > INLINE_PARSED and (length is None or len(length) > 4):  # JSON, mostly
+                read = partial(_read, signature, length, body)
+                asked, rows, images = await self._classifier.decoder.beside(read)
+            else:
+                asked, rows, images = _read(signature, length, body)
             deadline = min(deadline, now + asked.timeout_s)
-            if asked.encoded:
-                images = signature.images(asked, body, start)
+            if rows is None:
                 answers = await self._classified(live, asked, images, deadline)
             else:
-                rows = signature.pixels(asked, body, start)
                 ran = await self._classifier.ran(live, rows, deadline)
                 answers = self._predicted(live, rows, ran.outputs)
         except Malformed as error:
@@ -180,22 +184,20 @@ class V2:
     ) -> Answers:
         """The answers for whole image files, one each. Raises Malformed naming the bad one."""
         placed = []
-        for number, data in enumerate(images):
-            try:
-                placed.append(
-                    await self._classifier.decoded(live, data, asked.preprocess, deadline)
-                )
-            except BadImage as error:
-                raise Malformed(f"image {number}: {error}") from error
+        found = await self._classifier.decoder.each(live, images, asked.preprocess, deadline)
+        for number, one in enumerate(found):
+            if isinstance(one, BadImage):
+                raise Malformed(f"image {number}: {one}") from one
+            placed.append(one)
         rows = [row for each in placed for row in each.candidates]
         ran = await self._classifier.ran(live, np.stack(rows), deadline)
         said: list[Answer] = []
         begin = 0
         for each in placed:
             end = begin + len(each.candidates)
-            one = answer(live.manifest, ran.outputs[begin:end], each)
-            live.meter.predicted(one.index, one.confidence, one.decision)
-            said.append(one)
+            what = answer(live.manifest, ran.outputs[begin:end], each)
+            live.meter.predicted(what.index, what.confidence, what.decision)
+            said.append(what)
             begin = end
         seen = [each.candidates[s.candidate] for each, s in zip(placed, said, strict=True)]
         return self._columns(live, seen, said)
@@ -227,18 +229,25 @@ class V2:
         return receipts
 
 
-def _read(signature: Signature, length: bytes | None, body: bytes) -> tuple[Inference, int]:
-    """The request and where its binary data begin. Raises Malformed."""
+def _read(
+    signature: Signature, length: bytes | None, body: bytes
+) -> tuple[Inference, Pixels | None, list[bytes]]:
+    """The request with its pixels, or else its image files. Raises Malformed."""
     if length is None:
-        return signature.read(body, tail=None), len(body)
-    if not length.isdigit() or len(length) > 12 or (start := int(length)) > len(body):
+        start = len(body)
+        asked = signature.read(body, tail=None)
+    elif not length.isdigit() or len(length) > 12 or (start := int(length)) > len(body):
         raise Malformed(
             "Inference-Header-Content-Length is not a number of bytes within the body "
             f"({len(body)} bytes, any content encoding undone)"
         )
-    if not start:
-        return signature.read_raw(len(body)), 0
-    return signature.read(body[:start], tail=len(body) - start), start
+    elif start:
+        asked = signature.read(body[:start], tail=len(body) - start)
+    else:
+        asked = signature.read_raw(len(body))
+    if asked.encoded:
+        return asked, None, signature.images(asked, body, start)
+    return asked, signature.pixels(asked, body, start), []
 
 
 def _has_energy(manifest: Manifest) -> bool:

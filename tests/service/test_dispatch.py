@@ -7,6 +7,7 @@ import base64
 import gzip
 import io
 import re
+import time
 import zlib
 from collections.abc import AsyncIterator
 from typing import Any
@@ -18,10 +19,12 @@ import pytest_asyncio
 from PIL import Image
 
 from artifacts import gpus
+from artifacts.model import Outputs
 from service import placement
 from service.dispatch import Dispatch
 from service.process import Process
 from service.settings import Settings
+from tests import toy
 from tests.asgi import Inside, inside
 from tests.serving import png
 
@@ -158,12 +161,65 @@ async def test_over_the_number_of_images_is_413(it: Inside) -> None:
 
 
 async def test_a_full_queue_is_429_and_says_when_to_retry(it: Inside) -> None:
-    images = [base64.b64encode(png(250)).decode()] * 18
+    served = it.process.models.get("light")
+    assert served is not None
+    served.batcher.in_rotation = True  # its turn does not come
+    waiting = served.batcher.submit(toy.white(12), time.perf_counter() + 60)
+    images = [base64.b64encode(png(250)).decode()] * 6
     answer = await it.client.post(CLASSIFY, json={"images": images})
     problem(answer, 429)
     assert int(answer.headers["retry-after"]) >= 1
-    answer = await it.client.post(CLASSIFY, content=png(250))
+    it.process.models.turns.add(served.batcher)
+    await waiting
+    answer = await it.client.post(CLASSIFY, json={"images": images})
     assert answer.status_code == 200
+
+
+async def test_more_images_than_the_queue_can_hold_are_413(it: Inside) -> None:
+    images = [base64.b64encode(png(250)).decode()] * 18
+    problem(await it.client.post(CLASSIFY, json={"images": images}), 413)
+
+
+async def test_of_many_images_one_on_which_the_model_fails_fails_alone(
+    it: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = it.process.models.get("light")
+    assert served is not None
+
+    def predict(pixels: np.ndarray[Any, Any]) -> Outputs:
+        if pixels.mean(axis=(1, 2)).min() < 100:
+            raise RuntimeError("it does not like the dark")
+        return served.model.predict(pixels)
+
+    monkeypatch.setattr(served.batcher.runner, "_predict", predict)
+    images = [base64.b64encode(png(level)).decode() for level in (250, 10, 240)]
+    answer = await it.client.post(CLASSIFY, json={"images": images})
+    assert answer.status_code == 200
+    one, two, three = answer.json()["predictions"]
+    assert (one["label"], three["label"]) == ("bright", "bright")
+    assert two["error"]["status"] == 500
+
+
+@pytest.mark.parametrize("filling", [b"[],", b"0,", b'{"a":1},'])
+async def test_a_body_of_countless_values_is_refused_unread(it: Inside, filling: bytes) -> None:
+    body = b'{"images": [' + filling * (200_000 // len(filling)) + b"1]}"
+    headers = {"content-type": "application/json"}
+    problem(await it.client.post(CLASSIFY, content=body, headers=headers), 400)
+    assert (await it.client.post("/v2/repository/index", content=body)).status_code == 400
+    problem(await it.client.post("/v1/feedback", content=body), 400)
+
+
+async def test_a_large_body_is_read_beside_the_loop(it: Inside) -> None:
+    text = base64.b64encode(png(250)).decode()
+    record = {"images": [text] * 12, "padding": " " * 70_000}
+    answer = await it.client.post(CLASSIFY, json=record)
+    assert [found["label"] for found in answer.json()["predictions"]] == ["bright"] * 12
+    files = [("f", ("f", png(250)))] * 12 + [("f", ("f", bytes(70_000)))]
+    answer = await it.client.post(CLASSIFY, files=files)
+    assert [found.get("label") for found in answer.json()["predictions"]] == ["bright"] * 12 + [
+        None
+    ]
+    problem(await it.client.post(CLASSIFY, json={"images": ["!" * 70_000]}), 400)
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])

@@ -6,8 +6,9 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from python_multipart.multipart import MultipartParser, parse_options_header
 
-from service.forms import parse_multipart
+from service.forms import Part, parse_multipart
 from service.http import Problem
 
 KIND = b"multipart/form-data; boundary=edge"
@@ -27,6 +28,62 @@ def test_what_a_client_sends_is_what_is_read(contents: list[bytes]) -> None:
     assert [part.data for part in parts] == contents
     assert [part.filename for part in parts] == [b"%d.png" % at for at in range(len(contents))]
     assert {part.name for part in parts} == {b"images"}
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([b'"images"', b'"a b"', b"plain", b'"q\\"q"', b'""']),
+            st.sampled_from([b"", b'; filename="a.png"', b"; filename=a", b'; filename="C:\\\\x"']),
+            st.sampled_from([b"", b"\r\nContent-Type: image/png", b"\r\nX-Y:z"]),
+            st.one_of(
+                st.binary(max_size=40),
+                st.lists(st.sampled_from([b"\r\n", b"--", b"edg", b"-", b"\r"])).map(b"".join),
+            ),
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+    st.sampled_from([b"", b"\r\n"]),
+)
+def test_forms_are_read_as_python_multipart_reads_them(
+    wanted: list[tuple[bytes, bytes, bytes, bytes]], around: bytes
+) -> None:
+    body = around
+    for name, filename, more, data in wanted:
+        body += b"--edge\r\nContent-Disposition: form-data; name=" + name + filename + more
+        body += b"\r\n\r\n" + data + b"\r\n"
+    body += b"--edge--" + around
+    assert parse_multipart(KIND, body, 10) == by_the_library(body)
+
+
+def by_the_library(body: bytes) -> list[Part]:
+    """The oracle."""
+    found: list[Part] = []
+    heads: list[bytes] = []
+    values: list[bytes] = []
+
+    def ended() -> None:
+        _, options = parse_options_header(heads[-1])
+        data = b"".join(values)
+        found.append(Part(options.get(b"name", b""), options.get(b"filename"), data))
+        values.clear()
+
+    def header(data: bytes, start: int, end: int) -> None:
+        if data[start:end].startswith(b"form-data"):
+            heads.append(data[start:end])
+
+    parser = MultipartParser(
+        b"edge",
+        {
+            "on_header_value": header,
+            "on_part_data": lambda data, start, end: values.append(data[start:end]),
+            "on_part_end": ended,
+        },
+    )
+    parser.write(body)
+    parser.finalize()
+    return found
 
 
 def test_a_field_that_is_no_file_has_no_file_name() -> None:

@@ -17,6 +17,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from artifacts.store import Store
+from service.decoding import INLINE_PARSED
 from tests import toy
 from tests.asgi import Inside, inside
 from tests.serving import png
@@ -150,6 +151,17 @@ async def test_the_header_length_of_a_compressed_body_counts_what_it_inflates_to
 async def test_a_wrong_header_length_is_400(client: httpx.AsyncClient, length: str) -> None:
     body, _ = binary(toy.white())
     answer = await client.post("/v2/models/toy/infer", content=body, headers={LENGTH: length})
+    assert answer.status_code == 400
+
+
+async def test_a_large_tensor_in_json_is_read_beside_the_loop(client: httpx.AsyncClient) -> None:
+    rows = np.concatenate([both()] * 32)
+    record = asked(rows)
+    assert len(orjson.dumps(record)) > INLINE_PARSED
+    answer = await client.post("/v2/models/light/infer", json=record)
+    assert outputs(answer)["label"]["data"] == ["bright", "dark"] * 32
+    record["inputs"][0]["data"][5] = 256
+    answer = await client.post("/v2/models/light/infer", json=record)
     assert answer.status_code == 400
 
 
