@@ -22,6 +22,18 @@ def decide(manifest: Manifest, confidence: float, energy: float | None) -> Decis
     return "uncertain" if confidence < manifest.uncertain.value else "accept"
 
 
+def decide_each(
+    manifest: Manifest, confidences: NDArray[np.float64], energies: NDArray[np.float32] | None
+) -> dict[Decision, int]:
+    """How many of N rows `decide` would call what; both arrays have N elements."""
+    alien = np.zeros(len(confidences), np.bool_)
+    if manifest.alien is not None and energies is not None:
+        alien = energies.astype(np.float64) > manifest.alien.value
+    uncertain = ~alien & (confidences < manifest.uncertain.value)
+    counts = int(alien.sum()), int(uncertain.sum())
+    return {"alien": counts[0], "uncertain": counts[1], "accept": len(alien) - sum(counts)}
+
+
 def choose(probabilities: NDArray[np.float32], energy: NDArray[np.float32] | None) -> int:
     """The best of one image's candidate rows: lowest energy, or else highest probability.
 

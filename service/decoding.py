@@ -74,17 +74,28 @@ class Decoder:
             if not _is_small(data)
         }
         try:
-            until = time.perf_counter() + AT_A_STRETCH_S
-            found: list[Placed | BadImage] = []
+            found: dict[int, Placed | BadImage] = {}
+            began = time.perf_counter()
+            until = began + AT_A_STRETCH_S
             for number, data in enumerate(images):
-                task = large.get(number)
-                found.append(await (attempt(data) if task is None else task))
-                if time.perf_counter() > until:
+                if number in large:
+                    continue
+                try:
+                    found[number] = prepare(data, live.manifest, preprocess, self._limits)
+                except BadImage as error:
+                    found[number] = error
+                now = time.perf_counter()
+                live.meter.decode.observe(now - began)
+                if now > until:
                     await asyncio.sleep(0)  # the others' turn
-                    until = time.perf_counter() + AT_A_STRETCH_S
-                    if until > deadline:
+                    now = time.perf_counter()
+                    until = now + AT_A_STRETCH_S
+                    if now > deadline:
                         raise late()
-            return found
+                began = now
+            for number, task in large.items():
+                found[number] = await task
+            return [found[number] for number in range(len(images))]
         finally:  # the first Problem ends the request
             for task in large.values():
                 task.cancel()

@@ -11,7 +11,7 @@ import os
 import time
 from bisect import bisect_left
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,12 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
+from artifacts.decision import decide_each
 from artifacts.manifest import Manifest
 from artifacts.reference import CONFIDENCE_EDGES, INK_EDGES, ink
+
+if TYPE_CHECKING:
+    from artifacts.model import Outputs
 
 FLUSH_S = 0.25
 CONTENT_TYPE = CONTENT_TYPE_LATEST.encode()
@@ -37,6 +41,7 @@ SECONDS = (
     *(0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0),
 )
 INK_EVERY = 8
+MAX_UNCOUNTED = 4096  # rows of outputs that are kept to be counted together
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 STAGES = ("decode", "queue", "infer")
 DECISIONS = ("accept", "uncertain", "alien")
@@ -152,6 +157,13 @@ class Tally:
         self._counts[bisect_left(self._edges, value)] += 1
         self._sum += value
 
+    def observe_each(self, values: NDArray[np.float64]) -> None:
+        """Count many values."""
+        found = np.searchsorted(self._edges, values)
+        for at, count in enumerate(np.bincount(found, minlength=len(self._counts)).tolist()):
+            self._counts[at] += count
+        self._sum += float(values.sum())
+
     def flush(self) -> None:
         """Move the counts into prometheus_client: by its private names, as `observe` does inside.
 
@@ -189,6 +201,8 @@ class ModelMeter:
         self._confident = 0.0
         self._rows = 0  # so far, to look at every eighth
         self._queue = QUEUE.labels(name)
+        self._uncounted: list[Outputs] = []
+        self._uncounted_rows = 0
 
     def batch(self, pixels: NDArray[np.uint8], ran_s: float) -> None:
         """A run of N rows, uint8[N, ...], took `ran_s` seconds."""
@@ -211,6 +225,30 @@ class ModelMeter:
         self._confident += confidence
         self.confidence.observe(confidence)
 
+    def answered(self, outputs: Outputs) -> None:
+        """Images were classified, one a row: counted with many others, at the latest by `flush`."""
+        self._uncounted.append(outputs)
+        self._uncounted_rows += len(outputs.probabilities)
+        if self._uncounted_rows > MAX_UNCOUNTED:
+            self._count()
+
+    def _count(self) -> None:
+        """What `predicted` does for one image, for all that were kept."""
+        if not self._uncounted:
+            return
+        kept, self._uncounted, self._uncounted_rows = self._uncounted, [], 0
+        probabilities = np.concatenate([outputs.probabilities for outputs in kept])
+        energies = [outputs.energy for outputs in kept if outputs.energy is not None]
+        confidences = probabilities.max(1).astype(np.float64)
+        classes = np.bincount(probabilities.argmax(1), minlength=len(self._predicted))
+        for index, count in enumerate(classes.tolist()):
+            self._predicted[index] += count
+        level = np.concatenate(energies) if energies else None
+        for word, count in decide_each(self.manifest, confidences, level).items():
+            self._decided[word] += count
+        self._confident += float(confidences.sum())
+        self.confidence.observe_each(confidences)
+
     def live(self, answers: bool) -> None:
         """This version answers, or no longer does, on this worker."""
         name, version, provider = self._labels
@@ -227,6 +265,7 @@ class ModelMeter:
         `queued` is the rows waiting now; None for a version that was replaced, since the gauge is
         its successor's.
         """
+        self._count()
         for tally in (self.decode, self.queue, self.infer, self.sizes, self.confidence, self.ink):
             tally.flush()
         for index, count in enumerate(self._predicted):

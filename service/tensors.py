@@ -58,11 +58,14 @@ class Inference:
 
 
 class Answers(NamedTuple):
-    """What came of N images, a column for each output; `receipts` makes the last when wanted."""
+    """What came of N images, a column for each output; `receipts` makes the last when wanted.
+
+    Where the request's `head` is known beforehand, only the numbers are looked at.
+    """
 
     probabilities: NDArray[np.float32]  # float32[N, K]
     energy: NDArray[np.float32] | None  # float32[N]
-    indices: list[int]
+    indices: Sequence[int]
     decisions: Sequence[str]
     receipts: Callable[[], list[str]]
 
@@ -311,7 +314,7 @@ class Signature:
     def _output(self, wanted: Wanted, answers: Answers) -> tuple[dict[str, Any], bytes | None]:
         """One output's record, and its binary data if it was wanted so."""
         name = wanted.name
-        rows = len(answers.indices)
+        rows = len(answers.probabilities)
         if wanted.classes:
             texts = self._classified(answers.probabilities, wanted.classes)
             return wire.string_output(name, (rows, wanted.classes), texts, binary=wanted.binary)

@@ -84,7 +84,8 @@ class V2:
                 answers = await self._classified(live, asked, images, deadline)
             else:
                 ran = await self._classifier.ran(live, rows, deadline)
-                answers = self._predicted(live, rows, ran.outputs)
+                live.meter.answered(ran.outputs)
+                answers = self._answers(live, asked, rows, ran.outputs)
         except Malformed as error:
             raise Problem(400, str(error)) from error
         data, json_bytes = signature.write(asked, answers)
@@ -160,22 +161,18 @@ class V2:
         kept = set(self._models.live())
         self._signatures = {live: s for live, s in self._signatures.items() if live in kept}
 
-    def _predicted(self, live: Live, rows: Pixels, outputs: Outputs) -> Answers:
-        """The answers for rows of pixels, each counted as a prediction."""
+    def _answers(self, live: Live, asked: Inference, rows: Pixels, outputs: Outputs) -> Answers:
+        """The answers for rows of pixels, one each."""
         probabilities, energy = outputs.probabilities, outputs.energy
-        if len(probabilities) == 1:  # 3 us less than by columns
-            indices = [int(probabilities.argmax())]
-            confidences = [probabilities.item(indices[0])]
-        else:
-            indices = probabilities.argmax(1).tolist()
-            confidences = probabilities.max(1).tolist()
+        if asked.head is not None:  # nothing but the numbers was asked for
+            return Answers(probabilities, energy, (), (), _no_receipts)
+        indices = probabilities.argmax(1).tolist()
+        confidences = probabilities.max(1).tolist()
         energies = [None] * len(indices) if energy is None else energy.tolist()
-        manifest, count = live.manifest, live.meter.predicted
-        decisions = []
-        for index, confidence, level in zip(indices, confidences, energies, strict=True):
-            decision = decide(manifest, confidence, level)
-            count(index, confidence, decision)
-            decisions.append(decision)
+        decisions = [
+            decide(live.manifest, confidence, level)
+            for confidence, level in zip(confidences, energies, strict=True)
+        ]
         receipts = partial(self._receipts, live, rows, indices, confidences)
         return Answers(probabilities, energy, indices, decisions, receipts)
 
@@ -248,6 +245,10 @@ def _read(
     if asked.encoded:
         return asked, None, signature.images(asked, body, start)
     return asked, signature.pixels(asked, body, start), []
+
+
+def _no_receipts() -> list[str]:
+    raise AssertionError("a receipt was not asked for")
 
 
 def _has_energy(manifest: Manifest) -> bool:

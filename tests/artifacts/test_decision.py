@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from artifacts.decision import choose, conformal_set, decide
+from artifacts.decision import choose, conformal_set, decide, decide_each
 from artifacts.manifest import Manifest
 from tests import toy
 
@@ -76,3 +78,20 @@ def test_a_set_is_ordered_and_holds_the_likeliest(parts: list[float], quantile: 
     assert found[0] == probabilities.argmax()
     assert sorted(found, key=lambda index: -probabilities[index]) == found
     assert len(set(found)) == len(found)
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 1), st.floats(-50, 50, width=32)), max_size=20),
+    st.booleans(),
+    st.booleans(),
+)
+def test_many_rows_are_decided_as_each_of_them(
+    rows: list[tuple[float, float]], has_alien: bool, has_energy: bool
+) -> None:
+    manifest = MANIFEST if has_alien else toy.manifest(alien=None)
+    energies = np.array([energy for _, energy in rows], np.float32) if has_energy else None
+    confidences = np.array([confidence for confidence, _ in rows], np.float64)
+    one_by_one = Counter(
+        decide(manifest, confidence, energy if has_energy else None) for confidence, energy in rows
+    )
+    assert +Counter(decide_each(manifest, confidences, energies)) == one_by_one

@@ -8,12 +8,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client import REGISTRY, CollectorRegistry, Histogram
 
-from service.metrics import SECONDS, Tally, resident_bytes
+from artifacts.decision import decide
+from artifacts.model import Outputs
+from service.metrics import SECONDS, ModelMeter, Tally, resident_bytes
 from tests import toy
 
 ROOT = Path(__file__).parents[2]
@@ -41,6 +44,53 @@ def test_a_flushed_tally_equals_observing(values: list[float], cut: int) -> None
     tally.flush()
     tally.flush()
     assert samples(other) == pytest.approx(samples(one))
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([0.5, 0.6, 0.75, 0.9, 0.99, 1.0]).map(np.float32),
+            st.booleans(),
+            st.sampled_from([-5.0, -0.1, -0.05, 3.0]).map(np.float32),
+        ),
+        max_size=20,
+    ),
+    st.integers(1, 7),
+)
+def test_rows_counted_together_come_to_the_same_as_one_by_one(
+    rows: list[tuple[np.float32, bool, np.float32]], cut: int
+) -> None:
+    alone = ModelMeter(toy.manifest("alone"), "cpu")
+    together = ModelMeter(toy.manifest("together"), "cpu")
+    before = counted("alone"), counted("together")
+    for confidence, second, energy in rows:
+        decision = decide(alone.manifest, float(confidence), float(energy))
+        alone.predicted(int(second and confidence > 0.5), float(confidence), decision)
+    probabilities = np.array(
+        [(1 - p, p) if second and p > 0.5 else (p, 1 - p) for p, second, _ in rows], np.float32
+    ).reshape(-1, 2)
+    energies = np.array([energy for *_, energy in rows], np.float32)
+    for begin in range(0, len(rows), cut):
+        part = slice(begin, begin + cut)
+        together.answered(Outputs(probabilities, energies)[part])
+    alone.flush()
+    together.flush()
+    changes = [
+        {key: value - was.get(key, 0.0) for key, value in counted(name).items()}
+        for name, was in zip(("alone", "together"), before, strict=True)
+    ]
+    assert changes[1] == pytest.approx(changes[0])
+
+
+def counted(model: str) -> dict[tuple[str, str], float]:
+    """Every count of a model so far, without its name."""
+    return {
+        (sample.name, str({k: v for k, v in sample.labels.items() if k != "model"})): sample.value
+        for family in REGISTRY.collect()
+        for sample in family.samples
+        if sample.labels.get("model") == model
+        and not sample.name.endswith(("_created", "_timestamp_seconds"))
+    }
 
 
 def test_resident_memory_is_that_of_this_process() -> None:
