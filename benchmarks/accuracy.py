@@ -11,7 +11,10 @@ import argparse
 import concurrent.futures
 import io
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -23,18 +26,47 @@ from training import data
 
 DATASETS = {"digits": "mnist", "fashion": "fashion-mnist", "objects": "cifar10"}
 CHUNK = 50  # images in one request
+PATIENCE = 60  # times that a request is made before it is given up
 
 
-def classify(client: httpx.Client, url: str, images: NDArray[np.uint8]) -> list[int]:
+def png(image: NDArray[np.uint8]) -> bytes:
+    """uint8[H, W] or uint8[H, W, 3] as a PNG."""
+    packed = io.BytesIO()
+    Image.fromarray(image).save(packed, "PNG")
+    return packed.getvalue()
+
+
+def classify(client: httpx.Client, url: str, files: Sequence[bytes]) -> list[int]:
     """The predicted class of each image; -1 where the service found nothing in it."""
-    form = []
-    for image in images:
-        packed = io.BytesIO()
-        Image.fromarray(image).save(packed, "PNG")
-        form.append(("image", ("image.png", packed.getvalue(), "image/png")))
-    answer = client.post(url, files=form)
-    answer.raise_for_status()
+    form = [("image", ("image", file, "application/octet-stream")) for file in files]
+    for _ in range(PATIENCE):  # a busy machine refuses what it cannot answer in time
+        answer = client.post(url, files=form)
+        if answer.status_code not in (429, 504):
+            break
+        time.sleep(0.5)
+    if answer.status_code != 422:  # 422: nothing was found in any of them
+        answer.raise_for_status()
     return [entry.get("index", -1) for entry in answer.json()["predictions"]]
+
+
+def ask(
+    url: str, name: str, files: Sequence[bytes], about: str = "", chunk: int = CHUNK
+) -> NDArray[np.int64]:
+    """`classify` of any number of files by the service at `url`, four requests at a time."""
+    path = f"{url}/v1/classify/{name}"
+    chunks = [files[at : at + chunk] for at in range(0, len(files), chunk)]
+    with httpx.Client(timeout=60) as client, concurrent.futures.ThreadPoolExecutor(4) as pool:
+        answers = pool.map(lambda chunk: classify(client, path, chunk), chunks)
+        bar = tqdm(
+            answers, about, total=len(chunks), unit="request", disable=not sys.stderr.isatty()
+        )
+        return np.array([index for chunk in bar for index in chunk])
+
+
+def manifest_of(url: str, name: str) -> dict[str, Any]:
+    """The live version's manifest, from the service at `url`."""
+    found: dict[str, Any] = httpx.get(f"{url}/v1/models/{name}").raise_for_status().json()
+    return found
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -49,13 +81,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     name = arguments.model or arguments.task
     test = data.load_test(data.dataset_named(DATASETS[arguments.task]), arguments.data)
-    url = f"{arguments.url}/v1/classify/{name}"
-    with httpx.Client(timeout=60) as client, concurrent.futures.ThreadPoolExecutor(4) as pool:
-        manifest = client.get(f"{arguments.url}/v1/models/{name}").raise_for_status().json()
-        chunks = [test.pixels[at : at + CHUNK] for at in range(0, len(test.pixels), CHUNK)]
-        answers = pool.map(lambda chunk: classify(client, url, chunk), chunks)
-        bar = tqdm(answers, total=len(chunks), unit="request", disable=not sys.stderr.isatty())
-        found = np.array([index for chunk in bar for index in chunk])
+    manifest = manifest_of(arguments.url, name)
+    found = ask(arguments.url, name, [png(image) for image in test.pixels])
     correct, stated = int((found == test.labels).sum()), manifest["test"]
     same = (correct, len(found)) == (stated["correct"], stated["count"])
     print(

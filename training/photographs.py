@@ -134,19 +134,31 @@ def _light(rng: np.random.Generator) -> Floats:
 
 def compressed(image: Pixels, seed: int, quality: int) -> Pixels:
     """Through a JPEG of `quality`."""
+    return decode(as_jpeg(image, seed, quality))
+
+
+def as_jpeg(image: Pixels, seed: int, quality: int) -> bytes:
+    """A JPEG of `quality`."""
     del seed
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "JPEG", quality=quality)
-    return decode(file.getvalue())
+    return _file(Image.fromarray(image), "JPEG", quality=quality)
 
 
 def transparent(image: Pixels, seed: int) -> Pixels:
-    """Through a PNG of black (or, every other seed, white) ink on a transparent ground."""
+    """Through `as_ink`."""
+    return decode(as_ink(image, seed))
+
+
+def as_ink(image: Pixels, seed: int) -> bytes:
+    """A PNG of black (or, every other seed, white) ink on a transparent ground."""
     ink = Image.new("RGBA", image.shape[::-1], (0, 0, 0, 0) if seed % 2 else (255, 255, 255, 0))
     ink.putalpha(Image.fromarray(image))
+    return _file(ink, "PNG")
+
+
+def _file(picture: Image.Image, kind: str, **how: int) -> bytes:
     file = io.BytesIO()
-    ink.save(file, "PNG")
-    return decode(file.getvalue())
+    picture.save(file, kind, **how)
+    return file.getvalue()
 
 
 def on_white(image: Pixels, seed: int) -> Pixels:
@@ -174,10 +186,13 @@ def in_a_shop(image: Pixels, seed: int) -> Pixels:
 
 
 def transparent_garment(image: Pixels, seed: int) -> Pixels:
-    """Through a PNG of the garment cut out: all that is not its ground is opaque."""
+    """Through `as_cut_out`."""
+    return decode(as_cut_out(image, seed))
+
+
+def as_cut_out(image: Pixels, seed: int) -> bytes:
+    """A PNG of the garment dark on a transparent ground: all that is not its ground is opaque."""
     del seed
-    ink = Image.fromarray(255 - image).convert("RGBA")
-    ink.putalpha(Image.fromarray(np.where(image > 0, 255, 0).astype(np.uint8)))
-    file = io.BytesIO()
-    ink.save(file, "PNG")
-    return decode(file.getvalue())
+    garment = Image.fromarray(255 - image).convert("RGBA")
+    garment.putalpha(Image.fromarray(np.where(image > 0, 255, 0).astype(np.uint8)))
+    return _file(garment, "PNG")
