@@ -9,7 +9,7 @@ EVERYTHING = .[$(EXTRA),dev,train,postgres,tracing,score,ray]
 LOCK = uv pip compile pyproject.toml requirements/build.in --python-version 3.11 --no-header --upgrade
 
 .DEFAULT_GOAL := help
-.PHONY: help serve doctor test check format accuracy demo-drift bench bench-latency load soak screenshots image bento lock clean
+.PHONY: help serve doctor test check format accuracy demo-drift bench bench-latency bench-training load soak screenshots image bento lock clean
 
 help:  ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -41,6 +41,9 @@ bench: $(VENV)/.everything  ## throughput beside BentoML, LitServe, MLServer and
 
 bench-latency: $(VENV)/.everything  ## latency against offered load, ours and the peers'
 	$(VENV)/bin/python -m benchmarks.setup && $(VENV)/bin/python -m benchmarks.latency
+
+bench-training: $(VENV)/.everything  ## seconds to the same accuracy, from a notebook's loop to ours (CIFAR-10, VITRINE_DATA)
+	$(VENV)/bin/python -m benchmarks.training
 
 load: $(VENV)/.everything  ## load the service at URL with Locust; fails over a limit, writes load.html
 	$(VENV)/bin/locust -f tests/load/locustfile.py --headless --host $(URL) --users 32 --spawn-rate 32 --run-time 30s --html load.html

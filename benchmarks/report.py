@@ -56,7 +56,7 @@ def record(
         "rounds": len(ceilings),
         "python": platform.python_version(),
         "onnxruntime": onnxruntime.__version__,
-        "machine": _cpu(),
+        "machine": cpu_name(),
         "ceilings": {
             key: _spread([c[key] for c in ceilings]) for key in ("png", "tensor") if ceilings
         },
@@ -165,7 +165,7 @@ def _spread(values: list[float]) -> dict[str, float]:
     return {"median": median(values), "low": min(values), "high": max(values)}
 
 
-def _cpu() -> str:
+def cpu_name() -> str:
     """The processor's name, where Linux tells it."""
     try:
         text = Path("/proc/cpuinfo").read_text()
