@@ -17,6 +17,7 @@ import numpy as np
 from locust import FastHttpUser, between, events, task
 from locust.env import Environment
 from locust.runners import WorkerRunner
+from locust.stats import RequestStats
 from PIL import Image
 
 FOLDER = Path(os.environ.get("VITRINE_LOAD_IMAGES", Path(__file__).parent.parent / "data"))
@@ -24,6 +25,7 @@ FOLDER = Path(os.environ.get("VITRINE_LOAD_IMAGES", Path(__file__).parent.parent
 MODELS = {"digits": "mnist", "fashion": "fashion-mnist", "objects": "cifar10"}
 MAX_P99_MS = float(os.environ.get("VITRINE_LOAD_P99_MS", "100"))
 MAX_ERRORS = float(os.environ.get("VITRINE_LOAD_ERRORS", "0.001"))  # share of all requests, 0..1
+ABOUT = ("models", "metadata")  # names of the requests that ask for no prediction
 SEVERAL = 8  # images in a request that has several
 
 
@@ -46,16 +48,18 @@ def _files(folder: Path) -> list[bytes]:
     return [p.read_bytes() for p in sorted(folder.rglob("*")) if p.suffix.lower() in kinds]
 
 
-def failures(stats: Any, max_p99_ms: float, max_errors: float) -> list[str]:
-    """What is wrong with Locust's totals, in words; empty when the limits were kept."""
+def failures(stats: RequestStats, max_p99_ms: float, max_errors: float) -> list[str]:
+    """What is wrong with Locust's figures, in words; empty when the limits were kept."""
     wrong = []
-    if stats.num_requests == 0:
-        return ["not one request was answered"]
-    p99 = stats.get_response_time_percentile(0.99)
+    total = stats.total
+    asked = sum(e.num_requests for (name, _), e in stats.entries.items() if name not in ABOUT)
+    if asked == 0:
+        return ["not one prediction was asked for"]
+    p99 = total.get_response_time_percentile(0.99)
     if p99 > max_p99_ms:
         wrong.append(f"p99 is {p99:.0f} ms, at most {max_p99_ms:g} is allowed")
-    if stats.fail_ratio > max_errors:
-        wrong.append(f"{stats.fail_ratio:.2%} of requests failed, at most {max_errors:.2%} may")
+    if total.fail_ratio > max_errors:
+        wrong.append(f"{total.fail_ratio:.2%} of requests failed, at most {max_errors:.2%} may")
     return wrong
 
 
@@ -63,7 +67,7 @@ def _judge(environment: Environment, **_: Any) -> None:
     """Locust's exit status: 1 when a limit was not kept. A worker leaves it to its master."""
     if isinstance(environment.runner, WorkerRunner):
         return
-    wrong = failures(environment.stats.total, MAX_P99_MS, MAX_ERRORS)
+    wrong = failures(environment.stats, MAX_P99_MS, MAX_ERRORS)
     for line in wrong:
         print(f"FAILED: {line}")
     environment.process_exit_code = 1 if wrong else 0
