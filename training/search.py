@@ -60,7 +60,7 @@ def search(space: Space, options: Options) -> optuna.Study:
     What is done is on disk, epoch by epoch: after Ctrl-C or a kill the same call goes on there, and
     ends as if nothing had happened. Raises BadStudy, BadRecipe, BadData.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     base = base_of(space, options)
     with study_in(options.out, space, base, options) as study:
         wanted = options.trials or space.trials or space.size or 1
