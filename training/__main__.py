@@ -10,9 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from artifacts.manifest import BadArtifact, Manifest
+from artifacts.manifest import BadArtifact
 from artifacts.manifest import read as read_manifest
-from artifacts.store import RELEASE, NotFound, ReadOnly, Store
+from artifacts.store import RELEASE, NotFound, ReadOnly
+from training import pages
+from training.arguments import chosen, positive, store_for, summary, with_data, with_state
 from training.data import BadData
 from training.recipe import Backbone, BadRecipe, Recipe, settings
 from training.recipes import RECIPES, recipe_named
@@ -54,12 +56,6 @@ def parser() -> argparse.ArgumentParser:
         )
         sub.set_defaults(verb=function)
         return sub
-
-    def with_data(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--data", type=Path, help="folder of the data sets (or VITRINE_DATA)")
-
-    def with_state(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--state", type=Path, help="state folder (or VITRINE_STATE; .vitrine)")
 
     sub = verb("list", list_recipes, "Show every recipe and its live version's figures.", "list")
     with_state(sub)
@@ -112,21 +108,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("model", metavar="MODEL[@VERSION]")
     sub.add_argument("--task", action="store_true", help="let its task's name stand for it")
     with_state(sub)
-    sub = verb(
-        "report",
-        report,
-        "Write a run's HTML page and pictures.",
-        "report runs/mnist-cnn-20260101-120000 --language pt",
-    )
-    sub.add_argument("run", type=Path, help="folder of a finished run")
-    sub.add_argument("--language", choices=("en", "pt"), default="en", help="of the labels")
-    with_data(sub)
-    with_state(sub)
-    sub = verb(
-        "compare", compare, "Write a page that compares all live models.", "compare --out page.md"
-    )
-    sub.add_argument("--out", type=Path, default=Path("docs/models.md"))
-    with_state(sub)
+    pages.add_verbs(verb)
     sub = verb(
         "search",
         search,
@@ -151,18 +133,6 @@ def parser() -> argparse.ArgumentParser:
     with_data(sub)
     sub.add_argument("--out", type=Path, default=Path("tests/data"))
     return top
-
-
-def positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is no whole number from 1")
-    return number
-
-
-def store_for(arguments: argparse.Namespace) -> Store:
-    state = arguments.state or Path(os.environ.get("VITRINE_STATE") or ".vitrine")
-    return Store(state)
 
 
 def list_recipes(arguments: argparse.Namespace) -> int:
@@ -281,27 +251,6 @@ def release(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def report(arguments: argparse.Namespace) -> int:
-    from training.report import write_report
-
-    try:
-        page = write_report(arguments.run, store_for(arguments), arguments.data, arguments.language)
-    except FileNotFoundError as error:
-        print(f"vitrine-train: {error.filename}: no finished run is there", file=sys.stderr)
-        return 1
-    print(page)
-    return 0
-
-
-def compare(arguments: argparse.Namespace) -> int:
-    from training.compare import compare as measured
-    from training.compare import write
-
-    write(measured(store_for(arguments)), arguments.out)
-    print(arguments.out)
-    return 0
-
-
 def search(arguments: argparse.Namespace) -> int:
     space = space_named(arguments.name)
     from training.checkpoint import BadCheckpoint
@@ -331,21 +280,6 @@ def samples(arguments: argparse.Namespace) -> int:
     for path in write_samples(arguments.out, arguments.data):
         print(path)
     return 0
-
-
-def chosen(store: Store, name: str) -> tuple[str, str]:
-    """The model and version that MODEL or MODEL@VERSION means. Raises NotFound."""
-    model, _, version = name.partition("@")
-    return (model, version) if version else store.resolve(model)
-
-
-def summary(manifest: Manifest) -> str:
-    low, high = manifest.test["interval"]
-    return (
-        f"{manifest.name} {manifest.version}: {manifest.test['accuracy']:.2%} of "
-        f"{manifest.test['count']:,} test images ({low:.2%} to {high:.2%}), "
-        f"{manifest.parameters:,} parameters, {manifest.macs / 1e6:.2f} MMAC"
-    )
 
 
 if __name__ == "__main__":

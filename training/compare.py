@@ -11,7 +11,7 @@ import numpy as np
 from artifacts.manifest import MODEL_FILE, Manifest
 from artifacts.model import Model, load
 from artifacts.store import Store
-from training import figures
+from training import charts
 from training.recipes import RECIPES
 
 REPEATS = 400  # predictions of one image that the shortest is taken of
@@ -66,8 +66,7 @@ def write(rows: list[Row], out: Path) -> None:
     for task in dict.fromkeys(row.manifest.task for row in rows):
         mine = [row for row in rows if row.manifest.task == task]
         picture = out.with_name(f"{out.stem}-{task}.png")
-        points = [(row.manifest.name, row.accuracy, row.one_ms) for row in mine]
-        picture.write_bytes(figures.trade_off(points))
+        picture.write_bytes(charts.trade_off(points(mine)))
         parts.append(
             f"## {task.capitalize()}\n\n{table(mine)}\n\n{verdict(mine)}\n\n"
             f"![Accuracy against time for one image]({picture.name})\n"
@@ -111,6 +110,15 @@ def table(rows: list[Row]) -> str:
             f"| {manifest.provenance.get('duration_s', 0):,.0f} | {label} ({f1:.3f}) |"
         )
     return "\n".join(lines)
+
+
+def points(rows: list[Row]) -> list[charts.Point]:
+    """The rows as points of a picture, with those that no other beats in both marked."""
+
+    def beaten(row: Row) -> bool:
+        return any(r.accuracy >= row.accuracy and r.one_ms < row.one_ms for r in rows)
+
+    return [charts.Point(r.manifest.name, r.accuracy, r.one_ms, not beaten(r)) for r in rows]
 
 
 def worst_class(manifest: Manifest) -> tuple[str, float]:

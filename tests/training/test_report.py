@@ -1,61 +1,153 @@
-"""Reports: a page that needs no other file, and a comparison that says what its numbers say."""
+"""Reports: a page that needs no other file, with all that a colleague would ask for."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from artifacts.store import Store
 from tests.training.small import little_mnist
-from training import datasets
+from training import classical, datasets, drawings, estimators, figures
 from training.__main__ import main
-from training.compare import compare, verdict, write
+from training.anatomy import blocks_of, dissect, filters
+from training.data import Images
+from training.nets import build, multiply_accumulates, parameters
+from training.page import Section, Table, page
+from training.recipe import Airbench, Convolutional, Dense, Estimator
 from training.recipes import RECIPES
 
 NAME = "mnist-mlp256x2"
+PNG = b"\x89PNG"
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with one short run in it."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("VITRINE_STATE", str(tmp_path / "state"))
-    monkeypatch.setitem(datasets.DATASETS, "mnist", little_mnist(tmp_path / "data/mnist"))
-    monkeypatch.setitem(RECIPES, NAME, replace(RECIPES[NAME], min_accuracy=0, patience=0))
-    assert main(["run", NAME, "--epochs", "2", "--out", "run"]) == 0
-    return tmp_path
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A working folder with one short run in it, whose report was written."""
+    path = tmp_path_factory.mktemp("report")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(path)
+        patch.setenv("VITRINE_STATE", str(path / "state"))
+        patch.setitem(datasets.DATASETS, "mnist", little_mnist(path / "data/mnist"))
+        patch.setitem(RECIPES, NAME, replace(RECIPES[NAME], min_accuracy=0, patience=0))
+        assert main(["run", NAME, "--epochs", "2", "--out", "run"]) == 0
+        assert main(["report", "run", "--image", "3"]) == 0
+        yield path
 
 
 def test_a_report_is_one_page_that_needs_nothing_else(folder: Path) -> None:
-    assert main(["report", "run"]) == 0
-    page = (folder / "run/report.html").read_text(encoding="utf-8")
-    for heading in ("Learning curves", "Confusion", "Reliability", "most confident mistakes"):
-        assert heading in page
-    assert page.count("data:image/png;base64,") == len(list((folder / "run").glob("*.png"))) >= 8
-    assert "http://" not in page
-    assert "https://" not in page
+    text = (folder / "run/report.html").read_text(encoding="utf-8")
+    for heading in (
+        *("In short", "Class by class", "Confusion matrix", "The first 20 test images"),
+        *("The most confident mistakes", "Confidence", "The data", "Learning curves"),
+        *("The network", "What the first layer looks for", "One image, layer by layer"),
+    ):
+        assert f">{heading}" in text
+    assert text.count("data:image/png;base64,") == len(list((folder / "run").glob("*.png"))) >= 11
+    assert "http://" not in text
+    assert "https://" not in text
+    assert "prefers-color-scheme:dark" in text
 
 
-def test_a_run_that_is_not_there_has_no_report(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["report", str(folder / "nothing")]) == 1
+def test_a_report_counts_errors_and_names_the_worst_class_by_each_figure(folder: Path) -> None:
+    test = json.loads((folder / "run/result.json").read_text())["test"]
+    text = (folder / "run/report.html").read_text(encoding="utf-8")
+    assert f"{test['count'] - test['correct']:,} errors" in text
+    worst = min(test["classes"], key=lambda entry: float(entry["recall"]))
+    assert f"by recall {worst['label']} ({worst['recall']:.4f})" in text
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_report_that_cannot_be_written_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", "nothing"]) == 1
     assert "no finished run" in capsys.readouterr().err
+    assert main(["report", "run", "--image", "200"]) == 1
+    assert "no test image 200" in capsys.readouterr().err
 
 
-def test_a_comparison_has_a_row_for_each_live_model_and_a_verdict(folder: Path) -> None:
-    rows = compare(Store(folder / "state", release=folder / "none"))
-    assert [row.manifest.name for row in rows] == [NAME]
-    write(rows, folder / "page.md")
-    text = (folder / "page.md").read_text(encoding="utf-8")
-    assert f"| `{NAME}` |" in text
-    assert "is the most accurate" in text
-    assert (folder / "page-digits.png").is_file()
+@pytest.mark.parametrize(
+    "net",
+    [
+        Dense(hidden=(16, 12), activation="sigmoid", dropout=(0, 0.5), standardise=True),
+        Airbench(widths=(8, 16), depth=3),
+        Convolutional(filters=(4,), kernel=3, padded=True, norm=True, hidden=(8,)),
+    ],
+)
+def test_a_dissected_network_has_all_its_parameters_products_and_pictures(
+    net: Dense | Airbench | Convolutional,
+) -> None:
+    built = build(replace(RECIPES[NAME], net=net))
+    image = torch.rand(1, 1, 28, 28)
+    layers = dissect(built, image)
+    assert sum(layer.parameters for layer in layers) == parameters(built)
+    assert sum(layer.macs for layer in layers) == multiply_accumulates(built, image)
+    with torch.no_grad():
+        np.testing.assert_allclose(layers[-1].output, built(image)[0].numpy(), atol=1e-6)
+    blocks = blocks_of(layers)
+    found = filters(built, (1, 28, 28))
+    assert found is not None
+    for picture in (
+        drawings.diagram(blocks),
+        drawings.first_filters(found),
+        drawings.feature_maps(blocks, tuple("0123456789")),
+    ):
+        assert picture.startswith(PNG)
 
 
-def test_the_verdict_names_a_faster_model_that_is_as_good(folder: Path) -> None:
-    (row,) = compare(Store(folder / "state", release=folder / "none"))
-    faster = replace(row, one_ms=row.one_ms / 2, manifest=replace(row.manifest, name="faster"))
-    assert "`faster` answers 2.0 times as fast" in verdict([row, faster])
+def test_a_colour_network_shows_its_filters_in_colour() -> None:
+    built = build(RECIPES["cifar10-lenet"])
+    found = filters(built, (3, 32, 32))
+    assert found is not None
+    assert found.shape == (6, 3, 3, 3)
+    assert drawings.first_filters(found).startswith(PNG)
+
+
+def test_a_classifier_of_scikit_learn_says_what_it_asks_and_rests_on() -> None:
+    rng = np.random.default_rng(0)
+    images = Images(rng.integers(0, 256, (60, 28, 28), np.uint8), np.arange(60, dtype=np.uint8) % 3)
+
+    def exported(kind: Estimator) -> bytes:
+        recipe = replace(RECIPES["fashion-tree"], net=kind)
+        model = classical.to_onnx(classical.fit_estimator(recipe, images), (28, 28))
+        data: bytes = model.SerializeToString()
+        return data
+
+    tree, machine = exported(Estimator(kind="tree")), exported(Estimator(kind="svm"))
+    asked = estimators.questions(tree, (28, 28))
+    assert asked is not None
+    assert dict(estimators.summary(tree))["branches"] == f"{int(asked.sum())}"
+    assert drawings.asked_pixels(asked).startswith(PNG)
+    vectors = estimators.support_vectors(machine, (28, 28))
+    assert vectors is not None
+    assert any((vectors[0] == image).all() for image in images.pixels)
+    assert estimators.questions(machine, (28, 28)) is None
+
+
+def test_pictures_of_answers_stand_perfect_and_hopeless_models() -> None:
+    labels = np.arange(40, dtype=np.uint8) % 4
+    perfect = np.eye(4, dtype=np.float32)[labels]
+    for chances in (perfect, perfect[:, ::-1].copy(), np.full((40, 4), 0.25, np.float32)):
+        assert figures.reliability(chances, labels).startswith(PNG)
+        assert figures.risk_coverage(chances, labels).startswith(PNG)
+    matrix = np.diag([10, 10, 10, 10])
+    assert figures.confusion(matrix, ("a", "b", "c", "d")).startswith(PNG)
+
+
+def test_a_page_escapes_what_it_is_told() -> None:
+    table = Table(("<i>", "n"), (("a & b", "3"),))
+    text = page("<b>", "v", [Section("<u>", "1 < 2", table, code="<pre>")])
+    for raw in ("<b>", "<u>", "<i>", "1 < 2", "a & b"):
+        assert raw not in text
+    assert "a &amp; b" in text
+
+
+def test_what_a_run_leaves_names_its_recipe_and_seed(folder: Path) -> None:
+    result = json.loads((folder / "run/result.json").read_text())
+    assert (result["recipe"], result["seed"], result["epochs"]) == (NAME, 0, 2)
+    manifest = Store(folder / "state", release=folder / "none").folder(NAME, result["version"])
+    assert json.loads((manifest / "manifest.json").read_text())["provenance"]["peak_rss_mb"] > 10
