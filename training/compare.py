@@ -1,20 +1,29 @@
-"""Every published model side by side: figures measured here and now, and what follows from them."""
+"""Every live model, measured here and now."""
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from artifacts.manifest import MODEL_FILE, Manifest
-from artifacts.model import Model, load
+from artifacts.model import load
 from artifacts.store import Store
-from training import charts
+from training.data import BadData, Images, load_test
+from training.datasets import DATASETS
+from training.duel import right
+from training.footprint import Footprint, footprint
+from training.recipe import BadRecipe, Recipe, from_settings
 from training.recipes import RECIPES
 
-REPEATS = 400  # predictions of one image that the shortest is taken of
+# What may differ between a recipe and the settings a model was trained with, and says nothing.
+BESIDE = (
+    *("name", "summary", "note", "min_accuracy", "reported", "seed"),
+    *("uncertain_rate", "alien_rate"),
+)
 
 
 @dataclass(frozen=True)
@@ -22,124 +31,79 @@ class Row:
     """One model: its manifest, and what was measured of it on this machine."""
 
     manifest: Manifest
-    one_ms: float  # time of a prediction of one image
-    many_ms: float  # the same per image, 64 at a time
+    cost: Footprint
     bytes: int  # of model.onnx
+    right: NDArray[np.bool_] | None  # which test images it knows; None without the data set
+    stands_for: str = ""  # the task whose name it answers to
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
 
     @property
     def accuracy(self) -> float:
         return float(self.manifest.test["accuracy"])
 
+    @property
+    def trained_s(self) -> float:
+        return float(self.manifest.provenance.get("duration_s", 0))
 
-def compare(store: Store) -> list[Row]:
+
+def compare(
+    store: Store, data: Path | None = None, say: Callable[[str], None] = lambda _: None
+) -> list[Row]:
     """All live models, by task and then by accuracy. Raises BadArtifact, NotFound."""
+    catalog = store.catalog()
+    tests: dict[str, Images | None] = {}
     rows = []
-    for name, live in store.catalog().live.items():
+    for name, live in catalog.live.items():
         if live.version is None:
             continue
+        say(name)
         folder = store.folder(name, live.version)
-        model = load(folder, execution_provider="cpu", threads=1)
-        one, many = shortest_ms(model, 1, REPEATS), shortest_ms(model, 64, REPEATS // 10) / 64
-        rows.append(Row(model.manifest, one, many, (folder / MODEL_FILE).stat().st_size))
+        model = load(folder, execution_provider="cpu", threads=0)
+        dataset = str(model.manifest.provenance["dataset"])
+        if dataset not in tests:
+            tests[dataset] = test_images(dataset, data)
+        images = tests[dataset]
+        rows.append(
+            Row(
+                model.manifest,
+                footprint(folder),
+                (folder / MODEL_FILE).stat().st_size,
+                None if images is None else right(model, images),
+                next((task for task, chosen in catalog.tasks.items() if chosen == name), ""),
+            )
+        )
     return sorted(rows, key=lambda row: (row.manifest.task, -row.accuracy))
 
 
-def shortest_ms(model: Model, count: int, repeats: int) -> float:
-    """How long `predict` takes for `count` images, in milliseconds, when nothing disturbs it.
-
-    The shortest of many, as `timeit` advises: whatever else the machine does only adds to it.
-    """
-    shape = (count, *model.manifest.input.shape)
-    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        model.predict(pixels)
-        times.append(time.perf_counter() - start)
-    return min(times) * 1000
+def test_images(dataset: str, data: Path | None) -> Images | None:
+    """None where they cannot be had."""
+    try:
+        return load_test(DATASETS[dataset], data)
+    except BadData:
+        return None
 
 
-def write(rows: list[Row], out: Path) -> None:
-    """`out` (Markdown) and, beside it, a picture for each task."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    parts = [HEADER]
-    for task in dict.fromkeys(row.manifest.task for row in rows):
-        mine = [row for row in rows if row.manifest.task == task]
-        picture = out.with_name(f"{out.stem}-{task}.png")
-        picture.write_bytes(charts.trade_off(points(mine)))
-        parts.append(
-            f"## {task.capitalize()}\n\n{table(mine)}\n\n{verdict(mine)}\n\n"
-            f"![Accuracy against time for one image]({picture.name})\n"
-        )
-    if waiting := [name for name in RECIPES if name not in {row.manifest.name for row in rows}]:
-        parts.append("## Not trained yet\n\n" + ", ".join(f"`{name}`" for name in waiting) + ".\n")
-    out.write_text("\n".join(parts), encoding="utf-8")
-
-
-HEADER = """# The models
-
-Written by `vitrine-train compare`. Accuracy is of the 10,000 test images through the code that
-serves, with its 95 % Wilson interval; *reported* is the figure of the experiment that a recipe
-reproduces. Times are the shortest of many, on one thread of one machine, and differ on yours.
-One seed each. `vitrine-train run NAME` makes any of them again.
-"""
-
-
-COLUMNS = (
-    *("model", "accuracy, %", "interval", "reported", "1 image, ms", "of 64, ms each"),
-    *("parameters", "MMAC", "file, kB", "trained in, s", "worst class (F1)"),
-)
-
-
-def table(rows: list[Row]) -> str:
-    """A Markdown table."""
-    lines = [
-        "| " + " | ".join(COLUMNS) + " |",
-        "|" + " --- |" * len(COLUMNS),
+def otherwise(manifest: Manifest) -> list[str]:
+    """How a model was trained otherwise than its recipe says: "epochs 1 instead of 5"."""
+    recipe = RECIPES.get(manifest.name)
+    if recipe is None:
+        return ["by a recipe that is gone"]
+    try:
+        trained = from_settings(manifest.provenance["settings"])
+    except BadRecipe:
+        return ["by a recipe of another release"]
+    return [
+        difference(trained, recipe, entry.name)
+        for entry in fields(Recipe)
+        if entry.name not in BESIDE and getattr(trained, entry.name) != getattr(recipe, entry.name)
     ]
-    for row in rows:
-        manifest = row.manifest
-        low, high = manifest.test["interval"]
-        recipe = RECIPES.get(manifest.name)
-        reported = f"{recipe.reported * 100:.1f}" if recipe and recipe.reported else ""
-        label, f1 = worst_class(manifest)
-        lines.append(
-            f"| `{manifest.name}` | {row.accuracy * 100:.2f} | {low * 100:.2f} to {high * 100:.2f} "
-            f"| {reported} | {row.one_ms:.3f} | {row.many_ms:.4f} | {manifest.parameters:,} "
-            f"| {manifest.macs / 1e6:.2f} | {row.bytes / 1000:,.0f} "
-            f"| {manifest.provenance.get('duration_s', 0):,.0f} | {label} ({f1:.3f}) |"
-        )
-    return "\n".join(lines)
 
 
-def points(rows: list[Row]) -> list[charts.Point]:
-    """The rows as points of a picture, with those that no other beats in both marked."""
-
-    def beaten(row: Row) -> bool:
-        return any(r.accuracy >= row.accuracy and r.one_ms < row.one_ms for r in rows)
-
-    return [charts.Point(r.manifest.name, r.accuracy, r.one_ms, not beaten(r)) for r in rows]
-
-
-def worst_class(manifest: Manifest) -> tuple[str, float]:
-    """The class with the lowest F1, and that F1."""
-    worst = min(manifest.test["classes"], key=lambda entry: float(entry["f1"]))
-    return str(worst["label"]), float(worst["f1"])
-
-
-def verdict(rows: list[Row]) -> str:
-    """What the numbers say, in two sentences."""
-    best = max(rows, key=lambda row: row.accuracy)
-    equals = [
-        r for r in rows if r.manifest.test["interval"][1] >= best.manifest.test["interval"][0]
-    ]
-    quick = min(equals, key=lambda row: row.one_ms)
-    text = f"`{best.manifest.name}` is the most accurate, {best.accuracy:.2%}."
-    if quick is not best:
-        text += (
-            f" `{quick.manifest.name}` answers {best.one_ms / quick.one_ms:.1f} times as fast with "
-            f"{quick.accuracy:.2%}; the intervals overlap, so this test does not tell them apart."
-        )
-    elif len(rows) > 1:
-        text += " No faster model comes within its interval."
-    return text
+def difference(trained: Recipe, recipe: Recipe, name: str) -> str:
+    was, wanted = getattr(trained, name), getattr(recipe, name)
+    if isinstance(was, int | float | str):
+        return f"{name} {was or 'none'} instead of {wanted or 'none'}"
+    return f"another {name}"

@@ -1,0 +1,266 @@
+"""The page that compares all models: tables, pictures, and what the numbers say."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from artifacts.manifest import Manifest
+from training import charts
+from training.compare import Row, otherwise
+from training.duel import LEVEL, duel
+from training.evidence import Evidence
+from training.footprint import MANY
+from training.recipes import RECIPES
+
+MARGIN = 0.007  # below the reported figure that a reproduction may be
+SMALL = 0.01  # of accuracy, that a much smaller model may cost to be worth a word
+
+HEADER = """# The models
+
+Written by `make models-page` (`vitrine-train compare`). Accuracy is of the 10,000 test images
+through the code that serves, with its 95 % Wilson interval. Times are the shortest of many through
+ONNX Runtime, on one thread of one machine, and differ on yours; memory is the most that a process
+held which serves this model alone, Python and ONNX Runtime included. A model's name leads to its
+card. `vitrine-train run NAME` makes any of them again.
+"""
+
+COLUMNS = (
+    *("model", "accuracy, %", "interval", "errors", "1 image, ms", f"of {MANY}, ms each"),
+    *("memory, MB", "parameters", "MMAC", "file, kB", "trained in, s", "worst class (F1)"),
+)
+
+
+def write(rows: list[Row], evidence: Evidence, out: Path) -> None:
+    """`out` (Markdown) and, beside it, two pictures for each task."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    parts = [HEADER]
+    for task in dict.fromkeys(row.manifest.task for row in rows):
+        mine = [row for row in rows if row.manifest.task == task]
+        scatter = out.with_name(f"{out.stem}-{task}.png")
+        bars = out.with_name(f"{out.stem}-{task}-bars.png")
+        scatter.write_bytes(charts.trade_off(points(mine)))
+        bars.write_bytes(charts.bars([row.name for row in mine], panels(mine), front(mine)))
+        parts.append(
+            f"## {task.capitalize()}\n\n{verdict(mine)}\n\n{table(mine)}\n\n"
+            f"![Accuracy against time for one image]({scatter.name})\n\n"
+            f"![Each figure of each model]({bars.name})\n"
+        )
+    parts += [section for section in (reproduced(rows, evidence), spreads(evidence)) if section]
+    if waiting := unfinished(rows):
+        parts.append(waiting)
+    out.write_text("\n".join(parts), encoding="utf-8")
+
+
+def markdown(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    """A table."""
+    lines = [columns, ("---",) * len(columns), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def table(rows: list[Row]) -> str:
+    """The figures of one task's models; memory of the GPU in training where one was used."""
+    gpu = any("peak_gpu_mb" in row.manifest.provenance for row in rows)
+    lines = []
+    for row in rows:
+        manifest = row.manifest
+        low, high = manifest.test["interval"]
+        label, f1 = worst_class(manifest)
+        cells = [
+            f"[`{row.name}`](cards/{row.name}.md)",
+            f"{row.accuracy * 100:.2f}",
+            f"{low * 100:.2f} to {high * 100:.2f}",
+            f"{manifest.test['count'] - manifest.test['correct']:,}",
+            f"{row.cost.one_ms:.3f}",
+            f"{row.cost.many_ms:.4f}",
+            f"{row.cost.rss_mb:.0f}",
+            f"{manifest.parameters:,}",
+            f"{manifest.macs / 1e6:.2f}",
+            f"{row.bytes / 1000:,.0f}",
+            f"{row.trained_s:,.0f}",
+            f"{label} ({f1:.3f})",
+        ]
+        if gpu:
+            cells.append(f"{manifest.provenance.get('peak_gpu_mb', 0):,}")
+        lines.append(tuple(cells))
+    return markdown((*COLUMNS, "GPU memory in training, MB") if gpu else COLUMNS, lines)
+
+
+def worst_class(manifest: Manifest) -> tuple[str, float]:
+    """The class with the lowest F1, and that F1."""
+    worst = min(manifest.test["classes"], key=lambda entry: float(entry["f1"]))
+    return str(worst["label"]), float(worst["f1"])
+
+
+def front(rows: list[Row]) -> set[str]:
+    """The names of those that no other beats in accuracy and in time for one image."""
+
+    def beaten(row: Row) -> bool:
+        return any(
+            (r.accuracy >= row.accuracy and r.cost.one_ms < row.cost.one_ms)
+            or (r.accuracy > row.accuracy and r.cost.one_ms <= row.cost.one_ms)
+            for r in rows
+        )
+
+    return {row.name for row in rows if not beaten(row)}
+
+
+def points(rows: list[Row]) -> list[charts.Point]:
+    best = front(rows)
+    return [charts.Point(r.name, r.accuracy, r.cost.one_ms, r.name in best) for r in rows]
+
+
+def panels(rows: list[Row]) -> list[charts.Panel]:
+    """The bars, each figure as text too."""
+
+    def panel(title: str, values: list[float], form: str) -> charts.Panel:
+        return charts.Panel(title, [*values], [format(value, form) for value in values])
+
+    accuracies = [row.accuracy for row in rows]
+    intervals = [tuple(row.manifest.test["interval"]) for row in rows]
+    return [
+        charts.Panel(
+            "accuracy, 95 % interval",
+            [*accuracies],
+            [f"{value * 100:.2f}" for value in accuracies],
+            [(float(low), float(high)) for low, high in intervals],
+        ),
+        panel("1 image, ms", [row.cost.one_ms for row in rows], ".3g"),
+        panel(f"of {MANY}, ms each", [row.cost.many_ms for row in rows], ".3g"),
+        panel("memory, MB", [row.cost.rss_mb for row in rows], ",.0f"),
+        panel("parameters", [row.manifest.parameters for row in rows], ",.0f"),
+        panel("million multiply-accumulates", [row.manifest.macs / 1e6 for row in rows], ".3g"),
+        panel("file, kB", [row.bytes / 1000 for row in rows], ",.0f"),
+        panel("trained in, s", [row.trained_s for row in rows], ",.0f"),
+    ]
+
+
+def verdict(rows: list[Row]) -> str:
+    """What the numbers say of one task's models."""
+    best = max(rows, key=lambda row: row.accuracy)
+    errors = best.manifest.test["count"] - best.manifest.test["correct"]
+    said = [f"`{best.name}` is the most accurate, {best.accuracy:.2%} ({errors:,} errors)."]
+    equals, how = equal_to(best, rows)
+    if equals:
+        said.append(f"{listed(equals)} {how}.")
+    elif len(rows) > 1:
+        said.append(f"Every other is worse than chance explains ({how}).")
+    quick = min([best, *equals], key=lambda row: row.cost.one_ms)
+    if quick is not best:
+        times = best.cost.one_ms / quick.cost.one_ms
+        said.append(f"Of these `{quick.name}` answers {times:.1f} times as fast.")
+    near = [row for row in rows if best.accuracy - row.accuracy <= SMALL]
+    small = min(near, key=lambda row: row.manifest.parameters)
+    if small is not best:
+        said.append(
+            f"`{small.name}` has {small.manifest.parameters / best.manifest.parameters:.0%} of its "
+            f"parameters and loses {(best.accuracy - small.accuracy) * 100:.2f} points."
+        )
+    names = front(rows)
+    said.append(
+        "No other is as accurate in less time as: "
+        + listed([row for row in rows if row.name in names])
+        + "."
+    )
+    hardest, count = Counter(worst_class(row.manifest)[0] for row in rows).most_common(1)[0]
+    said.append(f"The hardest class is {hardest}: the worst of {count} of {len(rows)} models.")
+    said += [f"`{row.stands_for}` stands for `{row.name}`." for row in rows if row.stands_for]
+    return " ".join(said)
+
+
+def equal_to(best: Row, rows: list[Row]) -> tuple[list[Row], str]:
+    """Those that the test images do not tell from the best, and by what means."""
+    others = [row for row in rows if row is not best]
+    if best.right is None or any(row.right is None for row in others):
+        low = best.manifest.test["interval"][0]
+        found = [row for row in others if row.manifest.test["interval"][1] >= low]
+        return found, "cannot be told from it: their intervals overlap" if found else "by intervals"
+    chances = {
+        row.name: duel((best.name, row.name), (best.right, row.right)).chance
+        for row in others
+        if row.right is not None
+    }
+    found = [row for row in others if chances[row.name] >= LEVEL]
+    if not found:
+        most = max(chances.values(), default=0.0)
+        return [], f"paired tests, p at most {most:.2g}"
+    least = min(chances[row.name] for row in found)
+    return found, f"cannot be told from it by a paired test (McNemar, p at least {least:.2f})"
+
+
+def listed(rows: list[Row]) -> str:
+    names = [f"`{row.name}`" for row in rows]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def reproduced(rows: list[Row], evidence: Evidence) -> str:
+    """Our figures beside those of the experiments that recipes reproduce."""
+    found = {row.name: row for row in rows}
+    lines, reached = [], 0
+    for name, recipe in RECIPES.items():
+        if recipe.reported is None or name not in found:
+            continue
+        spread = evidence.spread(name)
+        ours = spread.mean if spread else found[name].accuracy
+        away = (ours - recipe.reported) * 100
+        reached += away >= -MARGIN * 100
+        lines.append(
+            (
+                f"`{name}`",
+                f"{recipe.reported * 100:.1f}",
+                f"{found[name].accuracy * 100:.2f}",
+                f"{spread.mean * 100:.2f} ± {spread.deviation * 100:.2f}" if spread else "",
+                f"{away:+.2f}",
+                f"{recipe.summary} {recipe.note}".replace("|", "/").strip(),
+            )
+        )
+    if not lines:
+        return ""
+    columns = ("recipe", "reported, %", "live, %", "mean of seeds, %", "difference", "how, and why")
+    return (
+        "## Beside the experiments they reproduce\n\n"
+        f"{reached} of {len(lines)} reach the reported figure less {MARGIN * 100:.1f} points, the "
+        "mean of several seeds counting where there is one.\n\n" + markdown(columns, lines) + "\n"
+    )
+
+
+def spreads(evidence: Evidence) -> str:
+    """Means over the seeds."""
+    lines = [
+        (
+            f"`{name}`",
+            f"{spread.count}",
+            f"{spread.mean * 100:.2f}",
+            f"{spread.deviation * 100:.2f}",
+            f"{spread.low * 100:.2f} to {spread.high * 100:.2f}",
+        )
+        for name in RECIPES
+        if (spread := evidence.spread(name))
+    ]
+    if not lines:
+        return ""
+    columns = ("recipe", "seeds", "mean, %", "standard deviation", "range, %")
+    return (
+        "## Over several seeds\n\nTest accuracy of runs that differ in their seed alone "
+        "(`vitrine-train run NAME --seed N`).\n\n" + markdown(columns, lines) + "\n"
+    )
+
+
+def unfinished(rows: list[Row]) -> str:
+    """Recipes without a model here, and models that were trained otherwise than by their recipe."""
+    live = {row.name for row in rows}
+    lines = [
+        f"- `{name}`: {recipe.note or 'not trained yet.'}"
+        for name, recipe in RECIPES.items()
+        if name not in live
+    ]
+    lines += [
+        f"- `{row.name}`: {', '.join(changes)}."
+        for row in rows
+        if (changes := otherwise(row.manifest))
+    ]
+    if not lines:
+        return ""
+    title = "## Not trained to the end, or otherwise than the recipe says"
+    return f"{title}\n\n" + "\n".join(lines) + "\n"
