@@ -102,6 +102,7 @@ class Models:
         self._loader = ThreadPoolExecutor(1, "loader")
         state = settings.state
         self._confirmations = None if state is None else state / CONFIRM_FOLDER
+        self._confirming = True  # as far as we know, others can read what we serve
         self._watcher: asyncio.Task[None] | None = None
 
     @property
@@ -362,7 +363,11 @@ class Models:
             draft.write_text(json.dumps(record))
             draft.replace(path)
         except OSError as error:  # predictions do not need it
-            log.warning("cannot confirm the live versions to other workers: %s", error.strerror)
+            if self._confirming:  # said once, until it works again
+                log.warning("cannot confirm the live versions to other workers: %s", error.strerror)
+            self._confirming = False
+        else:
+            self._confirming = True
 
     def _count_behind(self, model: str, version: str | None) -> tuple[int, int]:
         """Of this host's workers, those that do not yet serve `version` (None: not the model)."""

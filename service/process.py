@@ -21,6 +21,7 @@ from service.clerk import Clerk
 from service.database import BadLedger, file_url
 from service.docs import Docs
 from service.feedback import Feedback, Versions
+from service.heads import Heads, connections_here
 from service.http import Bodies
 from service.keys import KeyRing
 from service.ledger import Ledger
@@ -29,6 +30,7 @@ from service.page import Page
 from service.receipts import Signer, load_keys
 from service.repository import Repository
 from service.settings import Settings
+from service.sparing import spare_the_log
 from service.totals import Totals
 from service.tracing import Tracing
 from service.typed import Typed
@@ -51,6 +53,7 @@ class Process:
         access = logging.getLogger("uvicorn.access")
         access.handlers.clear()
         access.propagate = False
+        spare_the_log()
         self.draining = False
         self.state_problem = self._state_problem()
         writable = settings.state if not self.state_problem else None
@@ -93,6 +96,7 @@ class Process:
         self._tasks: list[asyncio.Task[Any]] = []
         self.tracing = Tracing() if settings.tracing else None
         self._lag = metrics.Tally(metrics.LAG)
+        self._heads = Heads((), settings.head_timeout_s)
 
     async def start(self) -> None:
         """Begin to load the models and to tick; readiness tells when the models are there.
@@ -100,6 +104,7 @@ class Process:
         A worker shares its port with others, so it hears nobody until it can answer; but one whose
         models take their time comes up all the same, and says so.
         """
+        self._heads = Heads(connections_here(), self.settings.head_timeout_s)
         load = asyncio.create_task(self._load())
         self._tasks = [load, asyncio.create_task(self._tick())]
         self._listen_for_the_end()
@@ -200,6 +205,8 @@ class Process:
             except Exception:  # a full disk, say: what is counted stays for the next tick
                 log.exception("metrics are not written")
             ticks += 1
+            if ticks % 4 == 0:
+                self._heads.sweep()
             if ticks % 20 == 1:
                 metrics.MEMORY.set(metrics.resident_bytes())
 

@@ -37,6 +37,7 @@ class Settings:
     max_loaded: int = 16  # models in memory, for one worker
 
     deadline_s: float = 2.0  # from the request's head to its answer
+    head_timeout_s: float = 10.0  # for a request's head to arrive whole
     body_timeout_s: float = 10.0  # for a body to arrive whole
     max_body_bytes: int = 16 * 1024 * 1024  # after inflating, too
     max_inflight_bytes: int = 256 * 1024 * 1024  # bodies held at once, for one worker
@@ -180,6 +181,7 @@ _PARSERS: dict[str, _Parser] = {
     "models": _listed("names of models"),
     "max_loaded": _integer(1, 1000),
     "deadline_s": _number(0.001, 600, " seconds"),
+    "head_timeout_s": _number(0.1, 600, " seconds"),
     "body_timeout_s": _number(0.1, 600, " seconds"),
     "max_body_bytes": _integer(1024, 1024 * _MEGABYTE),
     "max_inflight_bytes": _integer(_MEGABYTE, 1024 * 1024 * _MEGABYTE),
