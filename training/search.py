@@ -160,7 +160,7 @@ def take_up(study: optuna.Study, space: Space) -> None:
 
 def folder_of(trial: FrozenTrial | Trial) -> str:
     """Its name, under that of the study: the same for a trial that goes on."""
-    return str(trial.user_attrs.get(FOLDER, f"trial-{trial.number:03d}"))
+    return str(trial.user_attrs.get(FOLDER, f"trial-{trial.number + 1:03d}"))
 
 
 def sampler_for(space: Space, seed: int, index: int) -> BaseSampler:

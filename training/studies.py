@@ -9,10 +9,11 @@ from typing import Any
 import optuna
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
+from artifacts.interval import wilson
 from training.datasets import DATASETS
 from training.figures import RIGHT, WRONG, png
 from training.recipe import Recipe
@@ -93,14 +94,20 @@ def adoption(study: optuna.Study, space: Space, base: Recipe) -> list[str]:
     if best is None:
         return ["No trial was measured to its end."]
     recipe = with_values(base, values_of(space, best.params))
-    changed = {path.partition(".")[0] for path in space.fields}
-    lines = [f"    {name}={source(getattr(recipe, name))}," for name in sorted(changed)]
-    same = all(getattr(recipe, name) == getattr(base, name) for name in changed)
-    where = "has these values already" if same else "gets these values (training/)"
+    images = DATASETS[base.dataset].validation
+    low, high = wilson(round((accuracy_of(best) or 0) * images), images)
+    changed = sorted({path.partition(".")[0] for path in space.fields})
+    if all(getattr(recipe, name) == getattr(base, name) for name in changed):
+        change = f"The recipe {base.name} has its values already:"
+    else:
+        change = f"Its values, to be written into the recipe {base.name}:"
     return [
-        f"The best is {folder_of(best)}. The recipe {base.name} {where}:",
+        (
+            f"The best is {folder_of(best)}; the 95 % interval of its accuracy is {low:.1%} to "
+            f"{high:.1%}, so trials within it may be as good. {change}"
+        ),
         "",
-        *lines,
+        *(f"    {name}={source(getattr(recipe, name))}," for name in changed),
         "",
         f"    vitrine-train run {base.name}",
     ]
@@ -149,7 +156,9 @@ def history(study: optuna.Study) -> bytes:
         if trial.state == TrialState.COMPLETE and trial.value is not None:
             best = max(trial.value, best) if best == best else trial.value
         line.append(best * 100)
-    axis.step(range(1, len(trials) + 1), line, where="post", color=RIGHT, alpha=0.5, label="best")
+    axis.step(
+        range(1, len(trials) + 1), line, where="post", color=RIGHT, alpha=0.5, label="best so far"
+    )
     scatter(axis, list(enumerate(trials, start=1)))
     axis.set(xlabel="trial", ylabel="validation accuracy, %")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -179,22 +188,42 @@ def scatter(axis: Axes, points: list[tuple[Any, FrozenTrial]]) -> None:
 
 def by_field(study: optuna.Study, space: Space) -> bytes:
     """Accuracy against the values of each field, all others mixed."""
-    count = len(space.fields)
-    figure = Figure(figsize=(min(3.4 * count, 16), 3.4), layout="constrained")
-    axes = figure.subplots(1, count, squeeze=False, sharey=True)[0]
+    columns = min(3, len(space.fields))
+    rows = -(-len(space.fields) // columns)
+    figure = Figure(figsize=(3.6 * columns, 3.2 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=True)
     trials = [trial for trial in decided(study) if REFUSED not in trial.user_attrs]
-    for axis, (path, choices) in zip(axes, space.fields.items(), strict=True):
+    for axis, (path, choices) in zip(axes.flat, space.fields.items(), strict=False):
         values = [values_of(space, trial.params)[path] for trial in trials]
         if isinstance(choices, Range):
-            axis.set_xscale("log" if choices.log else "linear")
+            if choices.log:
+                logarithmic(axis, choices)
         else:
-            axis.set_xticks(range(len(choices)), [str(choice) for choice in choices])
+            axis.set_xticks(range(len(choices)), [short(choice) for choice in choices])
             axis.set_xlim(-0.5, len(choices) - 0.5)
             values = [choices.index(value) for value in values]
         scatter(axis, list(zip(values, trials, strict=True)))
         axis.set_xlabel(path)
-    axes[0].set_ylabel("validation accuracy, %")
+    for axis in axes.flat[len(space.fields) :]:
+        axis.axis("off")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("validation accuracy, %")
     return png(figure)
+
+
+def logarithmic(axis: Axes, choices: Range) -> None:
+    """Few enough round numbers on the axis to be read."""
+    axis.set_xscale("log")
+    axis.set_xlim(choices.low / 1.2, choices.high * 1.2)
+    narrow = choices.high / choices.low < 100
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if narrow else (1,)))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter(NullFormatter())
+
+
+def short(choice: Any) -> str:
+    """A choice on an axis: widths as 32-96-128."""
+    return "-".join(map(str, choice)) if isinstance(choice, tuple) else str(choice)
 
 
 def importance(study: optuna.Study) -> bytes | None:

@@ -72,7 +72,7 @@ def test_a_search_leaves_a_table_pictures_and_a_recipe(
     for name in ("history.png", "fields.png"):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
         assert name in (out / "study.md").read_text()
-    assert (out / "trial-001/history.jsonl").exists()
+    assert (out / "trial-002/history.jsonl").exists()
     assert main(command) == 0  # there are enough trials: only the table is made anew
     again = capsys.readouterr()
     assert (again.out, again.err) == (first.out, "")
