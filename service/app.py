@@ -29,6 +29,7 @@ if SETTINGS.execution_provider == "cuda":  # refused here, where it is one line 
 
 logging.getLogger("vitrine").setLevel(logging.INFO)
 GPUS = placement.count_gpus(SETTINGS)
+_TIMEOUT = "TimeoutMiddleware"
 
 
 class Front(bentoml.Service[Any]):  # type: ignore[misc]
@@ -40,7 +41,13 @@ class Front(bentoml.Service[Any]):  # type: ignore[misc]
         from service.process import Process
 
         device = placement.device_of(bentoml.server_context.worker_index, GPUS)
-        return Dispatch(Process(SETTINGS, device=device), super().to_asgi(is_main=is_main))
+        application = super().to_asgi(is_main=is_main)
+        # It keeps each request's timer, and with it the request, for all of `traffic.timeout`. Ours
+        # have deadlines of their own.
+        application.user_middleware = [
+            part for part in application.user_middleware if part.cls.__name__ != _TIMEOUT
+        ]
+        return Dispatch(Process(SETTINGS, device=device), application)
 
 
 class Form(bentoml.IODescriptor):  # type: ignore[misc]
