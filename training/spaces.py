@@ -120,7 +120,7 @@ SPACES: dict[str, Space] = {
             summary="The same for objects, and the widths; of use with --max-macs.",
             recipe="cifar10-tiny",
             fields={
-                "net.widths": ((16, 64, 128), (32, 64, 128), (32, 96, 128), (48, 96, 192)),
+                "net.widths": ((32, 64, 128), (32, 96, 128), (32, 128, 160), (64, 128, 160)),
                 "peak_lr": Range(low=0.02, high=0.4, log=True),
                 "weight_decay": Range(low=1e-5, high=1e-2, log=True),
                 "ema": (0.0, 0.98, 0.99, 0.995),
