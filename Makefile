@@ -9,7 +9,7 @@ EVERYTHING = .[$(EXTRA),dev,train,postgres,tracing,score,ray]
 LOCK = uv pip compile pyproject.toml requirements/build.in --python-version 3.11 --no-header --upgrade
 
 .DEFAULT_GOAL := help
-.PHONY: help serve doctor test check format accuracy demo-drift bench bench-latency bench-training load soak screenshots image bento lock clean
+.PHONY: help serve doctor test check format accuracy demo-drift bench bench-latency bench-training load soak models-page screenshots image bento lock clean
 
 help:  ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -50,6 +50,10 @@ load: $(VENV)/.everything  ## load the service at URL with Locust; fails over a 
 
 soak: $(VENV)/.everything  ## minutes of mixed load: memory, pauses, bad answers
 	$(VENV)/bin/python -m benchmarks.soak
+
+models-page: $(VENV)/.everything  ## docs/models.md and docs/cards anew, on a quiet machine; RUNS="FOLDER ..." counts runs of several seeds
+	$(VENV)/bin/vitrine-train compare $(if $(RUNS),--runs $(RUNS))
+	$(VENV)/bin/vitrine-train card --all --out docs/cards
 
 screenshots: $(VENV)/.everything  ## the pictures of the page in docs/images, made by its browser test
 	SCREENSHOTS=1 $(VENV)/bin/pytest --quiet tests/e2e/test_page.py

@@ -248,6 +248,7 @@ def release(arguments: argparse.Namespace) -> int:
         print(f"vitrine-train: {error}", file=sys.stderr)
         return 1
     print(summary(manifest))
+    print(pages.write_card(store, model, version, RELEASE.parents[1] / "docs"))
     return 0
 
 

@@ -70,8 +70,8 @@ def summary(manifest: Manifest) -> str:
     return (
         f"{settings.get('summary', '')} Version `{manifest.version}`, made "
         f"{manifest.created[:10]}; task `{manifest.task}`, {len(manifest.classes)} classes. It "
-        f"reads uint8 images of {side} and has {manifest.parameters:,} parameters; an image takes {manifest.macs / 1e6:,.2f} "
-        "million multiply-accumulates."
+        f"reads uint8 images of {side} and has {manifest.parameters:,} parameters; an image takes "
+        f"{manifest.macs / 1e6:,.2f} million multiply-accumulates."
     ).strip()
 
 

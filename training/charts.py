@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -72,10 +74,15 @@ def error(point: Point) -> float:
 def label(axis: Axes, points: list[Point]) -> None:
     """Names beside their points, each at the nearest place where it covers nothing."""
     inside = axis.get_window_extent()
-    taken = []
-    for point in points:
-        x, y = axis.transData.transform((point.milliseconds, error(point)))
-        taken.append(Bbox.from_bounds(x - 4, y - 4, 8, 8))
+    places = [(point.milliseconds, error(point)) for point in points]
+    taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in axis.transData.transform(places)]
+    for line in axis.lines[:1]:  # the one that links the front, in short pieces
+        ends = axis.transData.transform(np.column_stack(line.get_data()))
+        for start, end in pairwise(ends):
+            count = int(np.hypot(*(end - start)) // 4) + 1
+            taken += [
+                Bbox.from_bounds(x - 1, y - 1, 2, 2) for x, y in np.linspace(start, end, count)
+            ]
     for point in points:
         colour = "#111111" if point.front else "#666666"
         for radius, (right, up) in ((radius, way) for radius in RADII for way in AROUND):

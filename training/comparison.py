@@ -145,7 +145,7 @@ def verdict(rows: list[Row]) -> str:
     if equals:
         said.append(f"{listed(equals)} {how}.")
     elif len(rows) > 1:
-        said.append(f"Every other is worse than chance explains ({how}).")
+        said.append(f"Every other makes more errors than chance would explain ({how}).")
     quick = min([best, *equals], key=lambda row: row.cost.one_ms)
     if quick is not best:
         times = best.cost.one_ms / quick.cost.one_ms

@@ -121,7 +121,10 @@ def confusion(matrix: NDArray[np.int64], labels: tuple[str, ...]) -> bytes:
                 color="white" if dark else "black",
                 fontsize=9,
             )
-    axis.set_xticks(range(len(labels)), labels, rotation=40, ha="right", rotation_mode="anchor")
+    if max(map(len, labels)) > 3:
+        axis.set_xticks(range(len(labels)), labels, rotation=40, ha="right", rotation_mode="anchor")
+    else:
+        axis.set_xticks(range(len(labels)), labels)
     axis.set_yticks(range(len(labels)), labels)
     axis.set(xlabel="predicted", ylabel="true")
     axis.spines[:].set_visible(False)

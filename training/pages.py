@@ -11,8 +11,6 @@ from artifacts.store import Store
 from training import evidence
 from training.arguments import AddVerb, chosen, positive, store_for, with_data, with_state
 
-CARDS = Path("docs/cards")
-
 
 def add_verbs(verb: AddVerb) -> None:
     sub = verb(
@@ -121,6 +119,14 @@ def compare(arguments: argparse.Namespace) -> int:
     comparison.write(rows, known, arguments.out)
     print(arguments.out)
     return 0
+
+
+def write_card(store: Store, model: str, version: str, docs: Path) -> Path:
+    """The card of a version in `docs`, with what is remembered there of it."""
+    from training import cards
+
+    known = evidence.read(docs / evidence.FILE.name)
+    return cards.write(read_manifest(store.folder(model, version)), known, docs / "cards")
 
 
 def card(arguments: argparse.Namespace) -> int:

@@ -151,7 +151,7 @@ def confused(counts: NDArray[np.int64], k: int, labels: tuple[str, ...]) -> str:
     others[k] = 0
     if not others.any():
         return "none"
-    return f"{labels[int(others.argmax())]}, {others.max():,} times"
+    return f"{labels[int(others.argmax())]} ({others.max():,} times)"
 
 
 def confusion_section(manifest: Manifest, labels: tuple[str, ...]) -> Section:
