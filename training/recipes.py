@@ -46,7 +46,7 @@ _DEFAULTS = (
     ),
     Recipe(
         name="mnist-cnn",
-        summary="The digits' default: small enough to answer in a twentieth of a millisecond.",
+        summary="Small enough to answer in a twentieth of a millisecond.",
         dataset="mnist",
         net=Airbench(widths=(16, 32, 64)),
         epochs=24,
@@ -61,7 +61,7 @@ _DEFAULTS = (
     ),
     Recipe(
         name="mnist-cnn-robust",
-        summary="For digits as people send them: turned, thick, thin, blurred, noisy, crossed.",
+        summary="The digits' default, for digits as people send them: turned, thin, blurred, crossed.",
         dataset="mnist",
         net=Airbench(widths=(32, 64, 128)),
         epochs=36,

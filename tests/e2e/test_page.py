@@ -60,7 +60,7 @@ def page(browser: Browser, server: Server) -> Iterator[Page]:
         ),
     )
     opened.goto(server.url)
-    expect(opened.locator("#model")).to_have_value("mnist-cnn")
+    expect(opened.locator("#model")).to_have_value("mnist-cnn-robust")
     yield opened
     opened.close()
     assert complaints == []
