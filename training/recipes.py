@@ -61,7 +61,7 @@ _DEFAULTS = (
     ),
     Recipe(
         name="mnist-cnn-robust",
-        summary="The digits' default, for digits as people send them: turned, thin, blurred, crossed.",
+        summary="The digits' default: digits as people send them, turned, thin, blurred, crossed.",
         dataset="mnist",
         net=Airbench(widths=(32, 64, 128)),
         epochs=36,
