@@ -24,7 +24,8 @@ from service.batcher import Late, Ran, Refused, RowFailed, TooManyRows
 from service.capture import Capture
 from service.decoding import Decoder, late
 from service.http import Problem, retry_after
-from service.models import Live, Models, NotReady
+from service.live import Live
+from service.models import Models, NotReady
 from service.receipts import Signer
 from service.settings import Settings
 

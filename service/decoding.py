@@ -16,7 +16,7 @@ from artifacts.canonical import Placed
 from artifacts.classify import Preprocess, prepare
 from artifacts.images import BadImage, Limits
 from service.http import Problem
-from service.models import Live
+from service.live import Live
 from service.settings import Settings
 
 # A small PNG decodes in less time than it takes to hand it to a thread. Its header tells its size.

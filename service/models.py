@@ -8,22 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
-import os
-import platform
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-
-import numpy as np
 
 from artifacts import model as loading
 from artifacts.manifest import BadArtifact, Manifest, read
 from artifacts.store import CATALOG_FILE, Catalog, NotFound, Store
-from service.batcher import Batcher
-from service.metrics import CUDA_UNUSED, RELOADS, ModelMeter
+from service.confirmations import Confirmations
+from service.live import Live, load_live
+from service.metrics import CUDA_UNUSED, RELOADS
 from service.placement import why_not_cuda
 from service.settings import Settings
 from service.turns import Turns
@@ -31,47 +28,12 @@ from service.turns import Turns
 log = logging.getLogger("vitrine.models")
 
 WATCH_S = 0.5
-CONFIRM_FOLDER = "workers"
 _WORDED = (BadArtifact, NotFound, loading.NoProvider)  # in words that a client may read
 _EXPECTED = (*_WORDED, OSError, MemoryError)
 
 
 class NotReady(Exception):
     """The model exists, but does not answer (yet): still loading, or its version is broken."""
-
-
-class Live:
-    """A version that answers: its manifest, its queue and its counts."""
-
-    def __init__(self, model: loading.Model, turns: Turns, settings: Settings) -> None:
-        self.model = model
-        self.manifest: Manifest = model.manifest
-        self.name = model.manifest.name
-        self.version = model.manifest.version
-        self.provider = model.provider
-        self.meter = ModelMeter(model.manifest, model.provider)
-        self.batcher = Batcher(
-            turns,
-            model.predict,
-            max_batch=settings.max_batch,
-            max_queue=settings.max_queue,
-            meter=self.meter,
-            # CUDA plans anew for each batch size, so it gets few of them, all planned by `warm`.
-            buckets=batch_sizes(settings.max_batch) if model.provider == "cuda" else (),
-        )
-        self.used = time.monotonic()
-
-    def warm(self) -> None:
-        """Run every batch size once or more, so that estimates are measured and kernels planned."""
-        rows = np.zeros((self.batcher.max_batch, *self.manifest.input.shape), np.uint8)
-        for size in batch_sizes(self.batcher.max_batch):
-            for _ in range(3):
-                self.batcher.measure(rows[:size])
-
-
-def batch_sizes(max_batch: int) -> list[int]:
-    """The powers of two below the largest batch, and that one: what models are warmed with."""
-    return [*(2**i for i in range((max_batch - 1).bit_length())), max_batch]
 
 
 class Models:
@@ -100,9 +62,7 @@ class Models:
         self._closing: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
         self._loader = ThreadPoolExecutor(1, "loader")
-        state = settings.state
-        self._confirmations = None if state is None else state / CONFIRM_FOLDER
-        self._confirming = True  # as far as we know, others can read what we serve
+        self._confirmations = Confirmations(settings.state)
         self._watcher: asyncio.Task[None] | None = None
 
     @property
@@ -186,9 +146,7 @@ class Models:
             await asyncio.wait(self._closing)
         self.turns.close()
         self._loader.shutdown(cancel_futures=True)
-        if self._confirmations is not None:
-            with contextlib.suppress(OSError):  # it was never written, or cannot be removed
-                self._own_confirmation(self._confirmations).unlink()
+        self._confirmations.remove()
 
     def _look_at_providers(self) -> None:
         """Say so, in the log and in the metrics, where CUDA is installed and yet not used."""
@@ -202,7 +160,9 @@ class Models:
         """Wait until every worker of this host has adopted; how many have not, of how many."""
         end = time.monotonic() + wait_s
         while True:
-            behind, workers = await asyncio.to_thread(self._count_behind, model, version)
+            behind, workers = await asyncio.to_thread(
+                self._confirmations.count_behind, model, version
+            )
             if not behind or time.monotonic() > end:
                 return behind, workers
             await asyncio.sleep(0.05)
@@ -269,7 +229,9 @@ class Models:
             return
         loop = asyncio.get_running_loop()
         try:
-            live = await loop.run_in_executor(self._loader, self._load, model, version)
+            folder = self.store.folder(model, version)
+            load = partial(load_live, folder, model, self.turns, self.settings, self.device)
+            live = await loop.run_in_executor(self._loader, load)
         except Exception as error:  # whatever is wrong with one, the others are adopted
             if not isinstance(error, _EXPECTED):
                 log.exception("loading model %s failed", model)
@@ -287,25 +249,6 @@ class Models:
         RELOADS.labels(model, "adopted").inc()
         log.info("model %s version %s answers, on %s", model, version, live.provider)
 
-    def _load(self, model: str, version: str) -> Live:
-        settings = self.settings
-        folder = self.store.folder(model, version)
-        loaded = loading.load(
-            folder, execution_provider=settings.execution_provider, device=self.device
-        )
-        if loaded.manifest.name != model:
-            raise BadArtifact(
-                f"manifest.json: name is {loaded.manifest.name!r}, the folder is {model!r}'s"
-            )
-        live = Live(loaded, self.turns, settings)
-        try:
-            live.warm()
-        except Exception as error:  # ONNX Runtime raises many types, its own and pybind's
-            raise BadArtifact(
-                f"model.onnx: a batch of images fails ({type(error).__name__}); re-export"
-            ) from error
-        return live
-
     def _rename(self) -> None:
         """Rebuild the names, tell those who care, and confirm to the other workers."""
         names = dict(self._live)
@@ -315,8 +258,14 @@ class Models:
         self._names = names
         for tell in self.on_swap:
             tell()
-        if self._confirmations is not None:
-            self._confirm(self._confirmations)
+        on_demand = {
+            model: entry.version
+            for model, entry in self._catalog.live.items()
+            if model not in self._live and model not in self.failures
+        }
+        self._confirmations.write(
+            {name: live.version for name, live in self._live.items()}, on_demand
+        )
 
     def _retire(self, live: Live) -> None:
         """Let a version answer the requests that began with it, then drop it."""
@@ -342,50 +291,6 @@ class Models:
         spare = sorted((m for m in self._live if m not in needed), key=lambda m: self._live[m].used)
         for model in spare[: max(0, len(self._live) - self.settings.max_loaded)]:
             self._retire(self._live.pop(model))
-
-    def _own_confirmation(self, folder: Path) -> Path:
-        return folder / f"{platform.node()}-{os.getpid()}.json"
-
-    def _confirm(self, folder: Path) -> None:
-        """Write what this worker serves, and what it refused, where the others can read it."""
-        record = {
-            "live": {name: live.version for name, live in self._live.items()},
-            "on_demand": {
-                model: entry.version
-                for model, entry in self._catalog.live.items()
-                if model not in self._live and model not in self.failures
-            },
-        }
-        path = self._own_confirmation(folder)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            draft = path.with_suffix(".draft")
-            draft.write_text(json.dumps(record))
-            draft.replace(path)
-        except OSError as error:  # predictions do not need it
-            if self._confirming:  # said once, until it works again
-                log.warning("cannot confirm the live versions to other workers: %s", error.strerror)
-            self._confirming = False
-        else:
-            self._confirming = True
-
-    def _count_behind(self, model: str, version: str | None) -> tuple[int, int]:
-        """Of this host's workers, those that do not yet serve `version` (None: not the model)."""
-        if self._confirmations is None:
-            return 0, 1
-        behind = workers = 0
-        for path in self._confirmations.glob(f"{platform.node()}-*.json"):
-            if not Path(f"/proc/{path.stem.rpartition('-')[2]}").exists():
-                path.unlink(missing_ok=True)  # a worker that was killed
-                continue
-            try:
-                record = json.loads(path.read_text())
-            except (OSError, ValueError):
-                continue
-            workers += 1
-            served = record["live"].get(model, record["on_demand"].get(model))
-            behind += served != version
-        return behind, workers
 
 
 def _told(error: Exception) -> str:

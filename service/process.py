@@ -15,7 +15,7 @@ from typing import Any
 from prometheus_client.registry import Collector
 
 from artifacts.store import Store
-from service import capture, memory, metrics
+from service import capture, memory, meters, metrics
 from service.classifier import Classifier
 from service.clerk import Clerk
 from service.database import BadLedger, file_url
@@ -58,7 +58,7 @@ class Process:
         self.state_problem = self._state_problem()
         writable = settings.state if not self.state_problem else None
         self.store = store or Store(settings.state)
-        self.requests = metrics.Requests()
+        self.requests = meters.Requests()
         self.bodies = Bodies(
             limit=settings.max_body_bytes,
             timeout_s=settings.body_timeout_s,
@@ -95,7 +95,7 @@ class Process:
         )
         self._tasks: list[asyncio.Task[Any]] = []
         self.tracing = Tracing() if settings.tracing else None
-        self._lag = metrics.Tally(metrics.LAG)
+        self._lag = meters.Tally(metrics.LAG)
         self._heads = Heads((), settings.head_timeout_s)
 
     async def start(self) -> None:

@@ -1,4 +1,4 @@
-"""What a model's requests and answers are in the Open Inference Protocol: checked, written. No I/O.
+"""What a model's requests are in the Open Inference Protocol: read, checked, and described. No I/O.
 
 The protocol: https://kserve.github.io/website/docs/concepts/architecture/data-plane/v2-protocol,
 with Triton's binary tensor and classification extensions.
@@ -9,17 +9,16 @@ from __future__ import annotations
 import base64
 import binascii
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from artifacts.classify import Preprocess
 from artifacts.manifest import Manifest
 from service import wire
+from service.answers import Wanted, Writer
 from service.records import BadRecord, parse_json
 from service.wire import INPUT, Malformed
 
@@ -27,14 +26,6 @@ from service.wire import INPUT, Malformed
 CACHED_BYTES = 1024
 CACHED_HEADERS = 256
 MAX_ID = 256
-
-
-class Wanted(NamedTuple):
-    """One output that was asked for; `classes` is the classification extension's count, or 0."""
-
-    name: str
-    binary: bool
-    classes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,19 +48,6 @@ class Inference:
         return self.shape[0]
 
 
-class Answers(NamedTuple):
-    """What came of N images, a column for each output; `receipts` makes the last when wanted.
-
-    Where the request's `head` is known beforehand, only the numbers are looked at.
-    """
-
-    probabilities: NDArray[np.float32]  # float32[N, K]
-    energy: NDArray[np.float32] | None  # float32[N]
-    indices: Sequence[int]
-    decisions: Sequence[str]
-    receipts: Callable[[], list[str]]
-
-
 class Signature:
     """One version's inputs and outputs, as the protocol names them.
 
@@ -83,17 +61,8 @@ class Signature:
         self._max_rows = max_rows
         self._max_images = max_images
         self._most_values = max(max_rows * self._row_bytes, max_images)
-        self._labels = manifest.classes
-        classes = len(manifest.classes)
-        # name -> datatype, shape after the batch. All are listed, so all come where none is named.
-        self.outputs: dict[str, tuple[str, tuple[int, ...]]] = {}
-        self.outputs["probabilities"] = ("FP32", (classes,))
-        if "energy" in manifest.outputs:
-            self.outputs["energy"] = ("FP32", ())
-        self.outputs |= dict.fromkeys(("label", "decision", "receipt"), ("BYTES", ()))
-        self._everything = {
-            binary: tuple(Wanted(name, binary) for name in self.outputs) for binary in (True, False)
-        }
+        self.writer = Writer(manifest)
+        self.outputs = self.writer.outputs
         self._seen: dict[bytes, Inference] = {}
 
     def read(self, header: bytes, *, tail: int | None) -> Inference:
@@ -122,7 +91,7 @@ class Signature:
             )
         self._check_rows(rows, self._max_rows)
         shape = (rows, *self._shape)
-        outputs = self._everything[True]
+        outputs = self.writer.everything[True]
         return Inference(None, False, shape, size, None, outputs, math.inf, "auto", None)
 
     def pixels(self, asked: Inference, body: bytes, start: int) -> NDArray[np.uint8]:
@@ -148,24 +117,6 @@ class Signature:
             return [base64.b64decode(text, validate=True) for text in texts]
         except (binascii.Error, TypeError, ValueError):
             raise Malformed(f"{INPUT}: an element of data is not a string of base64") from None
-
-    def write(self, asked: Inference, answers: Answers) -> tuple[bytes, int | None]:
-        """The answer's body, and how long its JSON part is; None where all of it is JSON."""
-        if asked.head is not None:
-            columns = [asked.head]
-            for wanted in asked.outputs:
-                column = answers.energy if wanted.name == "energy" else answers.probabilities
-                assert column is not None
-                columns.append(column.tobytes())
-            return b"".join(columns), len(asked.head)
-        records, tails = [], [b""]
-        for wanted in asked.outputs:
-            record, tail = self._output(wanted, answers)
-            records.append(record)
-            if tail is not None:
-                tails.append(tail)
-        tails[0] = head = self._head(asked.id, records)
-        return b"".join(tails), len(head) if len(tails) > 1 else None
 
     def metadata(self) -> dict[str, Any]:
         """The protocol's model metadata."""
@@ -220,9 +171,7 @@ class Signature:
         parameters = wire.parameters(record, "the request")
         encoded, shape, size, data = self._input(record.get("inputs"))
         outputs = self._wanted(record.get("outputs"), wire.flag(parameters, "binary_data_output"))
-        head = None
-        if all(w.binary and not w.classes and self.outputs[w.name][0] == "FP32" for w in outputs):
-            head = self._head(request_id, [self._fixed(w.name, shape[0]) for w in outputs])
+        head = self.writer.head(request_id, outputs, shape[0])
         preprocess = parameters.get("preprocess", "auto")
         if preprocess not in ("auto", "raw"):
             raise Malformed("parameter preprocess is not auto or raw")
@@ -275,7 +224,7 @@ class Signature:
 
     def _wanted(self, outputs: object, binary: bool) -> tuple[Wanted, ...]:
         if outputs is None or outputs == []:
-            return self._everything[binary]
+            return self.writer.everything[binary]
         if type(outputs) is not list:
             raise Malformed("outputs is not a list")
         wanted: dict[str, Wanted] = {}
@@ -298,55 +247,10 @@ class Signature:
                 )
             if classes and name != "probabilities":
                 raise Malformed(f"{name}: only probabilities can be given as a classification")
-            classes = min(classes, len(self._labels))
+            classes = min(classes, len(self.manifest.classes))
             wanted[name] = Wanted(name, wire.flag(parameters, "binary_data", binary), classes)
         return tuple(wanted.values())
 
     def _check_rows(self, rows: int, limit: int) -> None:
         if rows > limit:
             raise Malformed(f"{INPUT}: {rows} images in one request, at most {limit} may be")
-
-    def _fixed(self, name: str, rows: int) -> dict[str, Any]:
-        """The record of a binary output of numbers: its size follows from its shape."""
-        _, shape = self.outputs[name]
-        return wire.binary_output(name, "FP32", (rows, *shape), 4 * rows * math.prod(shape))
-
-    def _output(self, wanted: Wanted, answers: Answers) -> tuple[dict[str, Any], bytes | None]:
-        """One output's record, and its binary data if it was wanted so."""
-        name = wanted.name
-        rows = len(answers.probabilities)
-        if wanted.classes:
-            texts = self._classified(answers.probabilities, wanted.classes)
-            return wire.string_output(name, (rows, wanted.classes), texts, binary=wanted.binary)
-        if name in ("probabilities", "energy"):
-            column = answers.probabilities if name == "probabilities" else answers.energy
-            assert column is not None
-            if wanted.binary:
-                return self._fixed(name, rows), column.tobytes()
-            return wire.json_output(name, "FP32", column.shape, column.ravel()), None
-        if name == "label":
-            texts = [self._labels[index] for index in answers.indices]
-        elif name == "decision":
-            texts = list(answers.decisions)
-        else:
-            texts = answers.receipts()
-        return wire.string_output(name, (rows,), texts, binary=wanted.binary)
-
-    def _classified(self, probabilities: NDArray[np.float32], count: int) -> list[str]:
-        """For each row its `count` likeliest classes as value:index:label, likeliest first."""
-        order = np.argsort(-probabilities, axis=1, kind="stable")[:, :count]
-        values = np.take_along_axis(probabilities, order, axis=1)
-        return [
-            f"{value:.6f}:{index}:{self._labels[index]}"
-            for value, index in zip(values.ravel().tolist(), order.ravel().tolist(), strict=True)
-        ]
-
-    def _head(self, request_id: str | None, outputs: list[dict[str, Any]]) -> bytes:
-        record: dict[str, Any] = {
-            "model_name": self.manifest.name,
-            "model_version": self.manifest.version,
-        }
-        if request_id is not None:
-            record["id"] = request_id
-        record["outputs"] = outputs
-        return orjson.dumps(record, option=orjson.OPT_SERIALIZE_NUMPY)

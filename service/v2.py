@@ -19,14 +19,15 @@ from artifacts.images import BadImage
 from artifacts.manifest import Manifest
 from artifacts.model import Outputs
 from service import VERSION
+from service.answers import Answers
 from service.classifier import Classifier
 from service.decoding import INLINE_PARSED
 from service.http import JSON, NOTHING, Header, Problem, Request, Response
-from service.models import Live
+from service.live import Live
 from service.runner import Pixels
 from service.settings import Settings
 from service.statistics import collect, statistics
-from service.tensors import Answers, Inference, Signature
+from service.tensors import Inference, Signature
 from service.wire import Malformed
 
 LENGTH = b"inference-header-content-length"  # bytes of JSON at the head of a body
@@ -88,7 +89,7 @@ class V2:
                 answers = self._answers(live, asked, rows, ran.outputs)
         except Malformed as error:
             raise Problem(400, str(error)) from error
-        data, json_bytes = signature.write(asked, answers)
+        data, json_bytes = signature.writer.write(asked.id, asked.head, asked.outputs, answers)
         if json_bytes is None:
             return Response(200, data, [JSON])
         return Response(200, data, [_BINARY, (LENGTH, b"%d" % json_bytes)])

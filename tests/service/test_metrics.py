@@ -16,7 +16,8 @@ from prometheus_client import REGISTRY, CollectorRegistry, Histogram
 
 from artifacts.decision import decide
 from artifacts.model import Outputs
-from service.metrics import SECONDS, ModelMeter, Tally, resident_bytes
+from service.meters import ModelMeter, Tally
+from service.metrics import SECONDS, resident_bytes
 from tests import toy
 
 ROOT = Path(__file__).parents[2]
@@ -101,7 +102,8 @@ def test_resident_memory_is_that_of_this_process() -> None:
 
 WORKER = """
 from artifacts.store import Store
-from service.metrics import ModelMeter, Requests, READY, IN_FLIGHT
+from service.meters import ModelMeter, Requests
+from service.metrics import READY, IN_FLIGHT
 from tests import toy
 requests = Requests()
 for _ in range(3):

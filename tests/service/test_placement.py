@@ -8,7 +8,7 @@ import pytest
 
 from artifacts import gpus
 from service import placement
-from service.models import batch_sizes
+from service.live import batch_sizes
 from service.placement import count_gpus, count_workers, device_of, why_not_cuda
 from service.settings import Settings
 

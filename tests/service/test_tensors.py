@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.tensors import CACHED_HEADERS, Answers, Inference, Signature
+from service.answers import Answers
+from service.tensors import CACHED_HEADERS, Inference, Signature
 from service.wire import Malformed
 from tests import toy
 
@@ -43,7 +44,7 @@ def answers(rows: int = 2) -> Answers:
 
 
 def written(signature: Signature, asked: Inference, rows: int = 2) -> tuple[Any, bytes]:
-    body, length = signature.write(asked, answers(rows))
+    body, length = signature.writer.write(asked.id, asked.head, asked.outputs, answers(rows))
     head = body if length is None else body[:length]
     return orjson.loads(head), body[len(head) :]
 
