@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +16,6 @@ from training.data import BadData, Images, load_test
 from training.datasets import DATASETS
 from training.duel import right
 from training.footprint import Footprint, footprint
-from training.recipe import BadRecipe, Recipe, from_settings
-from training.recipes import RECIPES
-
-# What may differ between a recipe and the settings a model was trained with, and says nothing.
-BESIDE = (
-    *("name", "summary", "note", "min_accuracy", "reported", "seed"),
-    *("uncertain_rate", "alien_rate"),
-)
 
 
 @dataclass(frozen=True)
@@ -84,26 +76,3 @@ def test_images(dataset: str, data: Path | None) -> Images | None:
         return load_test(DATASETS[dataset], data)
     except BadData:
         return None
-
-
-def otherwise(manifest: Manifest) -> list[str]:
-    """How a model was trained otherwise than its recipe says: "epochs 1 instead of 5"."""
-    recipe = RECIPES.get(manifest.name)
-    if recipe is None:
-        return ["by a recipe that is gone"]
-    try:
-        trained = from_settings(manifest.provenance["settings"])
-    except BadRecipe:
-        return ["by a recipe of another release"]
-    return [
-        difference(trained, recipe, entry.name)
-        for entry in fields(Recipe)
-        if entry.name not in BESIDE and getattr(trained, entry.name) != getattr(recipe, entry.name)
-    ]
-
-
-def difference(trained: Recipe, recipe: Recipe, name: str) -> str:
-    was, wanted = getattr(trained, name), getattr(recipe, name)
-    if isinstance(was, int | float | str):
-        return f"{name} {was or 'none'} instead of {wanted or 'none'}"
-    return f"another {name}"

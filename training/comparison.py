@@ -8,7 +8,8 @@ from pathlib import Path
 
 from artifacts.manifest import Manifest
 from training import charts
-from training.compare import Row, otherwise
+from training.changes import changes
+from training.compare import Row
 from training.duel import LEVEL, duel
 from training.evidence import Evidence
 from training.footprint import MANY
@@ -256,9 +257,9 @@ def unfinished(rows: list[Row]) -> str:
         if name not in live
     ]
     lines += [
-        f"- `{row.name}`: {', '.join(changes)}."
+        f"- `{row.name}`: {', '.join(found)}."
         for row in rows
-        if (changes := otherwise(row.manifest))
+        if (found := changes(row.manifest.provenance.get("settings", {})))
     ]
     if not lines:
         return ""

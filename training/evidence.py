@@ -15,7 +15,7 @@ from typing import Any
 from artifacts.manifest import BadArtifact
 from artifacts.manifest import read as read_manifest
 from artifacts.store import NotFound, Store
-from training.recipes import RECIPES
+from training.changes import changes
 
 FILE = Path("docs/evidence.json")
 RESULT = "result.json"
@@ -60,31 +60,32 @@ def write(evidence: Evidence, path: Path = FILE) -> None:
     path.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
 
 
-def gather(evidence: Evidence, folders: Iterable[Path], store: Store) -> list[Path]:
+def gather(evidence: Evidence, folders: Iterable[Path], store: Store) -> dict[Path, str]:
     """Add the finished runs in and below `folders`, later ones in place of earlier ones.
 
-    Returns those left out: of a recipe that is gone, of other epochs than its recipe's, or from
-    before results named their seed while their version is not at hand.
+    Returns those left out, each with the reason: one that was trained otherwise than its recipe
+    says now is no sample of it.
     """
     found = [path for folder in folders for path in folder.rglob(RESULT)]
-    left_out = []
+    left_out = {}
     for path in sorted(found, key=lambda path: path.stat().st_mtime):
         result = json.loads(path.read_text())
-        recipe = result.get("recipe", result["model"])
-        seed = result.get("seed", seed_of(result, store))
-        known = RECIPES.get(recipe)
-        if seed is None or known is None or result.get("epochs", known.epochs) != known.epochs:
-            left_out.append(path.parent)
-            continue
-        accuracy = float(result["test"]["accuracy"])
-        evidence.seeds.setdefault(recipe, {})[str(seed)] = accuracy
+        settings = result.get("settings") or settings_of(result, store)
+        if settings is None:
+            left_out[path.parent] = "its settings are not known: its version is not in the store"
+        elif other := changes(settings):
+            left_out[path.parent] = ", ".join(other)
+        else:
+            seeds = evidence.seeds.setdefault(settings["name"], {})
+            seeds[str(settings["seed"])] = float(result["test"]["accuracy"])
     return left_out
 
 
-def seed_of(result: dict[str, Any], store: Store) -> int | None:
-    """The seed in a version's manifest; None when it is not in the store."""
+def settings_of(result: dict[str, Any], store: Store) -> dict[str, Any] | None:
+    """From the manifest of a result's version; None when that is not in the store."""
     try:
         manifest = read_manifest(store.folder(result["model"], result["version"]))
     except (BadArtifact, NotFound):
         return None
-    return int(manifest.provenance["seed"])
+    settings: dict[str, Any] = manifest.provenance["settings"]
+    return settings

@@ -112,8 +112,8 @@ def compare(arguments: argparse.Namespace) -> int:
 
     known = evidence.read(arguments.evidence)
     if arguments.runs:
-        for folder in evidence.gather(known, arguments.runs, store):
-            print(f"left out: {folder}", file=sys.stderr)
+        for folder, why in evidence.gather(known, arguments.runs, store).items():
+            print(f"left out {folder}: {why}", file=sys.stderr)
         evidence.write(known, arguments.evidence)
     rows = measured(store, arguments.data, say=lambda name: print(name, file=sys.stderr))
     comparison.write(rows, known, arguments.out)

@@ -99,7 +99,7 @@ def publish(draft: export.Draft, recipe: Recipe, options: Options, store: Store)
         "version": manifest.version,
         "recipe": recipe.name,
         "seed": recipe.seed,
-        "epochs": recipe.epochs,
+        "settings": manifest.provenance["settings"],
         "test": manifest.test,
     }
     (options.out / RESULT).write_text(json.dumps(record, indent=1) + "\n")

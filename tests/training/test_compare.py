@@ -16,7 +16,8 @@ from artifacts.store import RELEASE, Store
 from tests.training.small import little_mnist
 from training import cards, charts, comparison, datasets, evidence
 from training.__main__ import main
-from training.compare import Row, compare, otherwise
+from training.changes import changes
+from training.compare import Row, compare
 from training.duel import duel
 from training.evidence import Evidence
 from training.footprint import Footprint
@@ -57,7 +58,7 @@ def test_a_model_is_measured_in_a_process_of_its_own(row: Row) -> None:
 def test_seeds_are_gathered_kept_and_told_with_their_spread(folder: Path, row: Row) -> None:
     store = Store(folder / "state", release=folder / "none")
     known = Evidence()
-    assert evidence.gather(known, [folder / "runs"], store) == []
+    assert evidence.gather(known, [folder / "runs"], store) == {}
     assert set(known.seeds[NAME]) == {"0", "1"}
     evidence.write(known, folder / "evidence.json")
     known = evidence.read(folder / "evidence.json")
@@ -71,12 +72,26 @@ def test_seeds_are_gathered_kept_and_told_with_their_spread(folder: Path, row: R
         assert (folder / "docs" / picture).read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_run_of_other_epochs_is_no_seed_of_its_recipe(folder: Path, tmp_path: Path) -> None:
-    result = json.loads((folder / "runs/0/result.json").read_text()) | {"epochs": 7}
+def test_a_run_with_other_settings_is_no_seed_of_its_recipe(folder: Path, tmp_path: Path) -> None:
+    result = json.loads((folder / "runs/0/result.json").read_text())
+    result["settings"]["epochs"] = 7
     (tmp_path / "result.json").write_text(json.dumps(result))
     known = Evidence()
-    assert evidence.gather(known, [tmp_path], Store(folder / "state")) == [tmp_path]
+    left_out = evidence.gather(known, [tmp_path], Store(folder / "state"))
+    assert left_out == {tmp_path: "epochs 7 instead of 1"}
     assert known == Evidence()
+
+
+def test_a_result_that_says_no_settings_has_those_of_its_version(
+    folder: Path, tmp_path: Path
+) -> None:
+    result = json.loads((folder / "runs/1/result.json").read_text())
+    del result["settings"]
+    (tmp_path / "result.json").write_text(json.dumps(result))
+    known = Evidence()
+    assert evidence.gather(known, [tmp_path], Store(folder / "state")) == {}
+    assert list(known.seeds[NAME]) == ["1"]
+    assert "not in the store" in evidence.gather(known, [tmp_path], Store())[tmp_path]
 
 
 def test_the_verdict_names_a_faster_model_that_is_as_good(row: Row) -> None:
@@ -103,9 +118,11 @@ def scored(manifest: Manifest, name: str, accuracy: float) -> Manifest:
 def test_a_model_trained_for_fewer_epochs_than_its_recipe_says_is_called_so(
     row: Row, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert otherwise(row.manifest) == []
+    settings = row.manifest.provenance["settings"]
+    assert changes(settings) == []
     monkeypatch.setitem(RECIPES, NAME, replace(RECIPES[NAME], epochs=5))
-    assert otherwise(row.manifest) == ["epochs 1 instead of 5"]
+    assert changes(settings) == ["epochs 1 instead of 5"]
+    assert changes({"name": "forgotten"}) == ["by a recipe that is gone"]
 
 
 def test_two_models_are_compared_by_the_images_they_differ_on(

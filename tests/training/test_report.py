@@ -148,6 +148,6 @@ def test_a_page_escapes_what_it_is_told() -> None:
 
 def test_what_a_run_leaves_names_its_recipe_and_seed(folder: Path) -> None:
     result = json.loads((folder / "run/result.json").read_text())
-    assert (result["recipe"], result["seed"], result["epochs"]) == (NAME, 0, 2)
+    assert (result["recipe"], result["seed"], result["settings"]["epochs"]) == (NAME, 0, 2)
     manifest = Store(folder / "state", release=folder / "none").folder(NAME, result["version"])
     assert json.loads((manifest / "manifest.json").read_text())["provenance"]["peak_rss_mb"] > 10
