@@ -13,6 +13,8 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.depthwise import Depthwise
+
 
 def scaled(channels: int, width: float) -> int:
     """`channels` times `width`, a multiple of 8 so that kernels are efficient, and never 0."""
@@ -160,14 +162,23 @@ def normed(
     kernel: int,
     stride: int,
     activation: type[nn.Module] | None,
-    groups: int = 1,
+    *,
+    depthwise: bool = False,
 ) -> nn.Sequential:
-    """A convolution, its batch normalisation with MobileNetV3's constants, an activation."""
-    layers = [
-        nn.Conv2d(inner, outer, kernel, stride, kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(outer, eps=1e-3, momentum=0.01),
+    """A convolution, its batch normalisation, an activation."""
+    padding = kernel // 2
+    layers: list[nn.Module] = [
+        Depthwise(outer, kernel, stride, padding)
+        if depthwise
+        else nn.Conv2d(inner, outer, kernel, stride, padding, bias=False),
+        norm(outer),
     ]
     return nn.Sequential(*layers, *([activation()] if activation else []))
+
+
+def norm(channels: int) -> nn.BatchNorm2d:
+    """Batch normalisation with the constants of MobileNetV3 and EfficientNet."""
+    return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
 
 
 class InvertedResidual(nn.Module):
@@ -188,7 +199,7 @@ class InvertedResidual(nn.Module):
         layers: list[nn.Module] = []
         if expanded != inner:
             layers.append(normed(inner, expanded, 1, 1, activation))
-        layers.append(normed(expanded, expanded, kernel, stride, activation, groups=expanded))
+        layers.append(normed(expanded, expanded, kernel, stride, activation, depthwise=True))
         if squeezed:
             layers.append(SqueezeExcitation(expanded))
         layers.append(normed(expanded, outer, 1, 1, None))
@@ -233,7 +244,7 @@ class EfficientnetLite0(nn.Module):
     def __init__(self, classes: int, channels: int = 3, width: float = 1.0) -> None:
         super().__init__()
         inner = scaled(32, width)
-        self._conv_stem = SameConv2d(channels, inner, 3, 2)
+        self._conv_stem = nn.Conv2d(channels, inner, 3, 2, bias=False)
         self._bn0 = norm(inner)
         blocks = []
         for count, kernel, stride, expansion, published in self.STAGES:
@@ -244,14 +255,14 @@ class EfficientnetLite0(nn.Module):
                 inner = outer
         self._blocks = nn.ModuleList(blocks)
         head = scaled(1280, width)
-        self._conv_head = SameConv2d(inner, head, 1)
+        self._conv_head = nn.Conv2d(inner, head, 1, bias=False)
         self._bn1 = norm(head)
         self._dropout = nn.Dropout(0.2)
         self._fc = nn.Linear(head, classes)
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu6(self._bn0(self._conv_stem(x)))
+        x = F.relu6(self._bn0(self._conv_stem(padded(x, 3, 2))))
         for block in self._blocks:
             x = block(x)
         x = F.relu6(self._bn1(self._conv_head(x)))
@@ -264,11 +275,16 @@ class MobileBlock(nn.Module):
 
     def __init__(self, inner: int, kernel: int, expanded: int, outer: int, stride: int) -> None:
         super().__init__()
-        self._expand_conv = SameConv2d(inner, expanded, 1) if expanded != inner else None
-        self._bn0 = norm(expanded) if expanded != inner else None
-        self._depthwise_conv = SameConv2d(expanded, expanded, kernel, stride, groups=expanded)
+        self._expand_conv: nn.Conv2d | None = None
+        self._bn0: nn.BatchNorm2d | None = None
+        if expanded != inner:
+            self._expand_conv = nn.Conv2d(inner, expanded, 1, bias=False)
+            self._bn0 = norm(expanded)
+        self.uneven = (kernel, stride) if stride > 1 else None
+        padding = 0 if self.uneven else kernel // 2
+        self._depthwise_conv = Depthwise(expanded, kernel, stride, padding)
         self._bn1 = norm(expanded)
-        self._project_conv = SameConv2d(expanded, outer, 1)
+        self._project_conv = nn.Conv2d(expanded, outer, 1, bias=False)
         self._bn2 = norm(outer)
         self.shortcut = stride == 1 and inner == outer
 
@@ -276,31 +292,17 @@ class MobileBlock(nn.Module):
         y = x
         if self._expand_conv is not None and self._bn0 is not None:
             y = F.relu6(self._bn0(self._expand_conv(y)))
+        if self.uneven:
+            y = padded(y, *self.uneven)
         y = F.relu6(self._bn1(self._depthwise_conv(y)))
         y = self._bn2(self._project_conv(y))
         return x + y if self.shortcut else y
 
 
-def norm(channels: int) -> nn.BatchNorm2d:
-    """Batch normalisation with EfficientNet's constants."""
-    return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
-
-
-class SameConv2d(nn.Conv2d):
-    """A convolution padded as TensorFlow's SAME: what is odd goes below and to the right."""
-
-    def __init__(
-        self, inner: int, outer: int, kernel: int, stride: int = 1, groups: int = 1
-    ) -> None:
-        padding = kernel // 2 if stride == 1 else 0
-        super().__init__(inner, outer, kernel, stride, padding, groups=groups, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        kernel, stride = self.kernel_size[0], self.stride[0]
-        if stride > 1:
-            sides = []
-            for side in (x.shape[3], x.shape[2]):
-                missing = max((math.ceil(side / stride) - 1) * stride + kernel - side, 0)
-                sides += [missing // 2, missing - missing // 2]
-            x = F.pad(x, sides)
-        return super().forward(x)
+def padded(x: Tensor, kernel: int, stride: int) -> Tensor:
+    """Zeros around `x` as TensorFlow's SAME has them: what is odd goes below and to the right."""
+    sides = []
+    for side in (x.shape[3], x.shape[2]):
+        missing = max((math.ceil(side / stride) - 1) * stride + kernel - side, 0)
+        sides += [missing // 2, missing - missing // 2]
+    return F.pad(x, sides)
