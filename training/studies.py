@@ -6,6 +6,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -22,12 +23,15 @@ from training.spaces import Range, Space, with_values
 
 PAGE = "study.md"
 GIVEN_UP = "#999999"
+PLATE = {"facecolor": "white", "edgecolor": "none", "boxstyle": "round"}  # under a text
 MEASURED = 4  # trials that importance needs at least, to be more than a guess
 
 
 def write(study: optuna.Study, space: Space, base: Recipe, out: Path) -> str:
     """study.md and its pictures in `out`; returns the text."""
     pictures = {"history": history(study), "fields": by_field(study, space)}
+    if space.grid is not None and len(space.grid) == 2:
+        pictures["fields"] = crossed(study, space)
     if (shares := importance(study)) is not None:
         pictures["importance"] = shares
     for name, content in pictures.items():
@@ -208,6 +212,26 @@ def by_field(study: optuna.Study, space: Space) -> bytes:
         axis.axis("off")
     for axis in axes[:, 0]:
         axis.set_ylabel("validation accuracy, %")
+    return png(figure)
+
+
+def crossed(study: optuna.Study, space: Space) -> bytes:
+    """A grid of two fields as a map: each combination's accuracy, or that it was refused."""
+    (down, rows), (across, columns) = (space.grid or {}).items()
+    shares = np.full((len(rows), len(columns)), np.nan)
+    figure = Figure(figsize=(1.3 * len(columns) + 2.2, 0.9 * len(rows) + 1.2), layout="constrained")
+    axis = figure.subplots()
+    for trial in decided(study):
+        values = values_of(space, trial.params)
+        row, column = rows.index(values[down]), columns.index(values[across])
+        accuracy = accuracy_of(trial)
+        shares[row, column] = np.nan if accuracy is None else accuracy
+        text = "refused" if accuracy is None else f"{accuracy * 100:.1f}"
+        axis.text(column, row, text, ha="center", va="center", bbox=PLATE)
+    axis.imshow(shares, cmap="Blues", aspect="auto")
+    axis.set_xticks(range(len(columns)), [short(choice) for choice in columns])
+    axis.set_yticks(range(len(rows)), [short(choice) for choice in rows])
+    axis.set(xlabel=across, ylabel=down, title="validation accuracy, %")
     return png(figure)
 
 

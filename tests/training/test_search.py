@@ -17,9 +17,9 @@ from training.__main__ import main
 from training.datasets import MNIST
 from training.recipe import BadRecipe, Convolutional, Recipe
 from training.recipes import RECIPES
-from training.search import JOURNAL, REFUSED, BadStudy, Options, decided, values_of
+from training.search import JOURNAL, REFUSED, BadStudy, Options, base_of, decided, values_of
 from training.spaces import SPACES, Range, Space, with_values
-from training.studies import source
+from training.studies import source, write
 
 DENSE = Space(
     name="little",
@@ -116,6 +116,15 @@ def test_a_grid_is_tried_once_each_and_what_cannot_work_is_refused(folder: Path)
     for trial in decided(study):
         refused = trial.user_attrs.get(REFUSED, "")
         assert ("too small for the 2 x 2 pool" in refused) == (trial.params["net.kernel"] == 5)
+
+
+def test_a_grid_of_which_nothing_is_left_has_its_page_too(folder: Path) -> None:
+    options = Options(out=folder / "none", device="cpu", max_macs=1)
+    study = search.search(GRID, options)
+    text = write(study, GRID, base_of(GRID, options), options.out)
+    assert text.count("refused:") == 4
+    assert (options.out / "fields.png").exists()
+    assert not (options.out / "importance.png").exists()
 
 
 def test_a_net_that_is_too_large_is_not_trained(
