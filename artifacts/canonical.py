@@ -14,6 +14,8 @@ from artifacts import digit, garment
 from artifacts.images import BadImage
 from artifacts.manifest import Input
 
+_FLAT = 48  # grey levels; a picture whose lightness varies less may show something by its colours
+
 
 @dataclass(frozen=True)
 class Placed:
@@ -70,10 +72,27 @@ def place_each(
 
 
 def lightness(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """uint8[H, W] of a grey or colour image, weighted as ITU-R 601 has it; grey stays exact."""
+    """uint8[H, W] of a grey or colour image, weighted as ITU-R 601 has it; grey stays exact.
+
+    Where lightness shows next to nothing but the colours differ (red on green of a kind), the
+    direction in which they differ most takes its place.
+    """
     if image.ndim == 2:
         return image
-    return np.asarray(Image.fromarray(image).convert("L"))
+    grey = np.asarray(Image.fromarray(image).convert("L"))
+    step = max(1, min(grey.shape) // 128)
+    if int(np.ptp(grey[::step, ::step])) >= _FLAT:
+        return grey
+    colours = image[::step, ::step].reshape(-1, 3)
+    if int(np.ptp(colours, axis=0).max()) < 2 * _FLAT:
+        return grey
+    middle = colours.mean(axis=0)
+    axis = np.linalg.eigh(np.cov(colours.T))[1][:, -1].astype(np.float32)
+    axis = axis if axis.sum() >= 0 else -axis
+    along = (image.astype(np.float32) - middle.astype(np.float32)) @ axis
+    low, high = float(along.min()), float(along.max())
+    stretched: NDArray[np.uint8] = np.rint((along - low) * (255 / (high - low))).astype(np.uint8)
+    return stretched
 
 
 def fit(image: NDArray[np.uint8], wanted: Input) -> NDArray[np.uint8]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from artifacts import ground, strokes
+from artifacts import ground, page, strokes
 from artifacts.images import BadImage
 
 SIDE = 28
@@ -117,14 +117,37 @@ def _figures(grey: NDArray[np.uint8], depth: int) -> list[_Figure]:
     factor = -(-max(height, width) // _WORKING)
     small = Image.fromarray(grey).reduce(factor) if factor > 1 else grey
     values = np.asarray(small, np.float32)
+    readings = ground.readings(values)
+    if depth == 0 and readings[0].ground == "uneven":
+        on_page = _on_page(grey, values, factor)
+        if on_page is not None:
+            return [on_page]
     found = []
-    for reading in ground.readings(values):
+    for reading in readings:
         figure = _figure(grey, reading, factor, depth)
         if figure is not None:
             found.append(figure)
+    if not found and depth < 2:
+        tiny = ground.apart(grey, factor, _FAINT) if factor > 1 else None
+        inner = None if tiny is None else _part(grey, tiny, 0.5 * strokes.longest(tiny), 1, depth)
+        found = [] if inner is None else [inner[0]]
     if not found:
         raise BadImage("no digit found: the image is blank, or has nothing like a stroke")
     return found
+
+
+def _on_page(grey: NDArray[np.uint8], values: NDArray[np.float32], factor: int) -> _Figure | None:
+    """The digit on a light page that lies in the picture, or None without either."""
+    found = page.find(grey, values, factor, 255 * _split(values / np.float32(255)))
+    if found is None:
+        return None
+    try:
+        figure = _figures(found.grey, depth=1)[0]
+    except BadImage:
+        return None
+    dx, dy = found.left, found.top
+    boxes = [(b[0] + dx, b[1] + dy, b[2] + dx, b[3] + dy) for b in figure.boxes]
+    return replace(figure, boxes=boxes)
 
 
 def _figure(

@@ -46,6 +46,8 @@ def readings(values: Floats) -> list[Reading]:
         flat = _even(values, middle)
     if flat and _is_drawn(flat[0].ink):
         return flat
+    if flat and _of_one_grey(flat[0].ink) > 0.6:  # very wide strokes, or an overexposed photo
+        return [_uneven(values)[0], flat[0]]
     return _uneven(values)
 
 
@@ -54,12 +56,16 @@ def _is_drawn(ink: Floats) -> bool:
     window = round(0.3 * max(ink.shape)) | 1
     if window > min(ink.shape) or max(ink.shape) < _PHOTO:
         return True
-    # A file's ground is one grey, a photo's never is. What lies beyond a file's picture counts as
-    # bare: a stroke that runs off it is no wider for that. A photo's shadow may well be.
-    bare = ink[ink < 8]
-    of_one_grey = float(np.mean(bare <= 1)) > 0.9
-    widest = -closed(-(np.pad(ink, window // 2) if of_one_grey else ink), window)
+    # A stroke that runs off a file's picture is no wider for that, so what lies beyond it counts as
+    # bare. What runs off a photo may well be a shadow.
+    widest = -closed(-(np.pad(ink, window // 2) if _of_one_grey(ink) > 0.9 else ink), window)
     return float(widest.max()) < 0.25 * float(ink.max())
+
+
+def _of_one_grey(ink: Floats) -> float:
+    """How much of the ground is of exactly one grey, 0..1: a file's is, a photo's never, or only
+    where it is overexposed."""
+    return float(np.mean(ink[ink < 8] <= 1))
 
 
 def _flat(values: Floats, low: float, high: float) -> list[Reading]:
@@ -145,6 +151,19 @@ def _above_median(ink: Floats) -> Floats:
     """`ink` from its median up: most of a picture is ground, whose noise is not ink."""
     above: Floats = np.maximum(ink - np.float32(np.median(ink)), 0)
     return above
+
+
+def apart(grey: NDArray[np.uint8], cell: int, faint: float) -> tuple[int, int, int, int] | None:
+    """The box (left, top, right, bottom) of what is too small to be seen once uint8[H, W] is
+    reduced: of all cells that differ from the median by twice `faint`, if they are few."""
+    height, width = (side // cell * cell for side in grey.shape)
+    cells = grey[:height, :width].reshape(height // cell, cell, width // cell, cell)
+    middle = float(np.median(grey[::cell, ::cell]))
+    off = np.maximum(cells.max((1, 3)) - middle, middle - cells.min((1, 3))) > 2 * faint
+    if not 0 < float(off.mean()) < 0.02:
+        return None
+    rows, columns = np.flatnonzero(off.any(1)) * cell, np.flatnonzero(off.any(0)) * cell
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + cell, int(rows[-1]) + cell
 
 
 def _rim(values: Floats) -> Floats:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom; the last two exclusive
 _MOST = 48  # pieces considered; the rest are specks beside them
+_MAIN = 8  # of these may be a frame or a line
 
 
 @dataclass(frozen=True)
@@ -26,14 +27,20 @@ class Pieces:
     area: NDArray[np.intp]  # pixels of each piece
     boxes: list[Box]  # of the first pieces, at most _MOST
 
-    def silhouette(self, kept: list[int]) -> int:
-        """How many pixels lie between the first and the last of `kept` in each row, together."""
+    def outline(
+        self, kept: list[int]
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+        """The rows that `kept` reach, and the first and last (exclusive) column in each."""
         chosen = np.isin(self.owner, kept)
         step = self.shape[1] + 1
         rows, first = np.unique(self.starts[chosen] // step, return_index=True)
         last = np.append(first[1:], int(chosen.sum())) - 1
-        del rows
-        return int((self.ends[chosen][last] - self.starts[chosen][first]).sum())
+        return rows, self.starts[chosen][first] % step, self.ends[chosen][last] % step
+
+    def silhouette(self, kept: list[int]) -> int:
+        """How many pixels lie between the first and the last of `kept` in each row, together."""
+        _, first, last = self.outline(kept)
+        return int((last - first).sum())
 
     def mask(self, kept: list[int]) -> NDArray[np.bool_]:
         """bool[H, W]: the pixels of the pieces `kept`."""
@@ -123,15 +130,18 @@ def figures(found: Pieces) -> list[list[int]]:
     """The pieces grouped into figures, each a list of pieces, the main figure first."""
     height, width = found.shape
     boxes = found.boxes
+    aside = _aside(found)
 
     def at_rim(box: Box) -> bool:
         return box[0] == 0 or box[1] == 0 or box[2] == width or box[3] == height
 
     # What touches the rim is often a page's edge or a shadow: prefer what does not.
-    inner = [k for k, box in enumerate(boxes) if not at_rim(box)]
-    main = inner[0] if inner and found.ink[inner[0]] >= 0.2 * found.ink[0] else 0
+    candidates = [k for k in range(len(boxes)) if k not in aside]
+    inner = [k for k in candidates if not at_rim(boxes[k])]
+    first = candidates[0]
+    main = inner[0] if inner and found.ink[inner[0]] >= 0.2 * found.ink[first] else first
     size = longest(boxes[main])
-    group, rest = [main], [k for k in range(len(boxes)) if k != main]
+    group, rest = [main], [k for k in candidates if k != main]
     rest = [k for k in rest if found.ink[k] >= 0.015 * found.ink[main]]
     edge_free = main in inner
     growing = True
@@ -154,6 +164,73 @@ def figures(found: Pieces) -> list[list[int]]:
         and not at_rim(boxes[k])
     ]
     return [group, *others]
+
+
+def _aside(found: Pieces) -> set[int]:
+    """The pieces that are about a figure and no part of it: a frame or ring around it, a bar along
+    the picture's rim, a line under it. Never all of them."""
+    height, width = found.shape
+    aside: set[int] = set()
+    for k, box in enumerate(found.boxes[:_MAIN]):
+        wide, high = box[2] - box[0], box[3] - box[1]
+        others = [
+            other
+            for j, other in enumerate(found.boxes[: 2 * _MAIN])
+            if j != k and j not in aside and found.ink[j] >= 0.02 * found.ink[k]
+        ]
+        along = (wide > 0.9 * width and high < 0.25 * height) or (
+            high > 0.9 * height and wide < 0.25 * width
+        )
+        bar = along and (0 in box[:2] or box[2] == width or box[3] == height)
+        if (
+            (bar and any(_within(other, (0, 0, width, height), 1) for other in others))
+            or any(_underlines(box, other) for other in others)
+            or (any(_framed(other, box) for other in others) and _is_frame(found, k))
+        ):
+            aside.add(k)
+    return aside
+
+
+def _within(box: Box, around: Box, margin: int) -> bool:
+    """Whether a box lies in another, at least `margin` away from its sides."""
+    return (
+        box[0] >= around[0] + margin
+        and box[1] >= around[1] + margin
+        and box[2] <= around[2] - margin
+        and box[3] <= around[3] - margin
+    )
+
+
+def _underlines(box: Box, figure: Box) -> bool:
+    """Whether a piece is a line drawn under a figure, clear of it and no narrower."""
+    wide, high = box[2] - box[0], box[3] - box[1]
+    across, tall = figure[2] - figure[0], figure[3] - figure[1]
+    middle = (figure[0] + figure[2]) / 2
+    return (
+        wide > 5 * high
+        and wide >= 0.9 * across
+        and tall > max(3 * high, 0.3 * wide)
+        and box[1] - figure[3] >= 0.08 * tall
+        and box[0] <= middle <= box[2]
+    )
+
+
+def _framed(box: Box, frame: Box) -> bool:
+    """Whether a piece may be a figure in a frame: within it, and not just a dot."""
+    return _within(box, frame, 2) and longest(box) >= 0.3 * longest(frame)
+
+
+def _is_frame(found: Pieces, piece: int) -> bool:
+    """Whether a piece is drawn along the sides of its box, or along the ellipse in it."""
+    left, top, right, bottom = found.boxes[piece]
+    rows, columns = np.nonzero(found.mask([piece])[top:bottom, left:right])
+    u = (columns + 0.5) / (right - left) * 2 - 1
+    v = (rows + 0.5) / (bottom - top) * 2 - 1
+    by_sides = float(np.mean(np.maximum(np.abs(u), np.abs(v)) > 0.8))
+    by_ellipse = float(np.mean(np.abs(np.hypot(u, v) - 0.93) < 0.15))
+    # All the way round: something in each of eight directions.
+    round_about = np.bincount(((np.arctan2(v, u) / np.pi + 1) * 4).astype(int) % 8, minlength=8)
+    return max(by_sides, by_ellipse) > 0.92 and bool(round_about.all())
 
 
 def _belongs(box: Box, around: Box) -> bool:
