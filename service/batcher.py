@@ -49,7 +49,7 @@ class Ran(NamedTuple):
 
 
 class Meter(Protocol):
-    """Told of every batch; see service.metrics."""
+    """Told of every batch; see service.meters."""
 
     def batch(self, pixels: Pixels, ran_s: float) -> None: ...
     def waited(self, queued_s: float) -> None: ...

@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     serve = command("serve", "start the HTTP service", "vitrine serve --port 3000 --workers 2")
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     serve.add_argument("--port", type=_port, default=3000, help="port to listen on (%(default)s)")
-    serve.add_argument("--workers", help="processes; the number of cores if not given")
+    serve.add_argument("--workers", help="processes; one for each core, or GPU, if not given")
     serve.add_argument("--execution-provider", help="auto, cpu or cuda")
     serve.add_argument("--state", help="the folder for everything written at run time")
     serve.set_defaults(run=_serve)
