@@ -25,6 +25,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with a small data set, and a recipe that asks nothing of it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VITRINE_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("VITRINE_DATA", str(tmp_path / "data"))
     dataset = little_mnist(tmp_path / "data/mnist")
     monkeypatch.setitem(datasets.DATASETS, "mnist", dataset)
     monkeypatch.setitem(RECIPES, NAME, replace(RECIPES[NAME], min_accuracy=0, patience=0))

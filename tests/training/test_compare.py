@@ -34,6 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(path)
         patch.setenv("VITRINE_STATE", str(path / "state"))
+        patch.setenv("VITRINE_DATA", str(path / "data"))
         patch.setitem(datasets.DATASETS, "mnist", little_mnist(path / "data/mnist"))
         recipe = replace(RECIPES[NAME], min_accuracy=0, epochs=1, split="standard")
         patch.setitem(RECIPES, NAME, recipe)

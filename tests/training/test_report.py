@@ -33,6 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(path)
         patch.setenv("VITRINE_STATE", str(path / "state"))
+        patch.setenv("VITRINE_DATA", str(path / "data"))
         patch.setitem(datasets.DATASETS, "mnist", little_mnist(path / "data/mnist"))
         patch.setitem(RECIPES, NAME, replace(RECIPES[NAME], min_accuracy=0, patience=0))
         assert main(["run", NAME, "--epochs", "2", "--out", "run"]) == 0
