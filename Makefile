@@ -5,7 +5,7 @@ EXTRA ?= cpu
 IMAGE ?= vitrine
 URL ?= http://127.0.0.1:3000
 PIP = $(VENV)/bin/pip install --quiet --constraint requirements/constraints.txt
-EVERYTHING = .[$(EXTRA),dev,train,postgres,tracing,score,ray]
+EVERYTHING = .[$(EXTRA),dev,train,imagenet,postgres,tracing,score,ray]
 LOCK = uv pip compile pyproject.toml requirements/build.in --python-version 3.11 --no-header --upgrade
 
 .DEFAULT_GOAL := help
@@ -67,7 +67,7 @@ bento: $(VENV)/.serve  ## build a Bento from bentofile.yaml
 lock:  ## write requirements/ anew from pyproject.toml (needs uv)
 	$(LOCK) --extra cpu --extra postgres --extra tracing --generate-hashes -o requirements/image-cpu.txt
 	$(LOCK) --extra gpu --extra postgres --extra tracing --generate-hashes -o requirements/image-gpu.txt
-	$(LOCK) --extra cpu --extra dev --extra train --extra postgres --extra tracing --extra score --extra ray --no-annotate \
+	$(LOCK) --extra cpu --extra dev --extra train --extra imagenet --extra postgres --extra tracing --extra score --extra ray --no-annotate \
 	  --constraint requirements/torch.txt -o requirements/constraints.txt
 	sed -i 's/^\(torch==[0-9.]*\)+cpu$$/\1/' requirements/constraints.txt
 

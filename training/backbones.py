@@ -295,8 +295,8 @@ class MobileBlock(nn.Module):
         if self.uneven:
             y = padded(y, *self.uneven)
         y = F.relu6(self._bn1(self._depthwise_conv(y)))
-        y = self._bn2(self._project_conv(y))
-        return x + y if self.shortcut else y
+        outer: Tensor = self._bn2(self._project_conv(y))
+        return x + outer if self.shortcut else outer
 
 
 def padded(x: Tensor, kernel: int, stride: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""What was published for ImageNet: each architecture's weights, and how they are got and checked."""
+"""What was published for ImageNet: the weights of each architecture, found, fetched and checked."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from training.experiments import EXPERIMENTS
-from training.recipe import Airbench, Augment, BadRecipe, Dense, Recipe
+from training.recipe import Airbench, Augment, Backbone, BadRecipe, Dense, Recipe
 
 WORN = Augment(shift=1, rotate=22, scale=0.12, shear=12, wear=0.4)  # how pictures of it vary
 HAND = Augment(shift=2, rotate=10, scale=0.1, shear=5)  # how handwriting varies
@@ -90,6 +90,21 @@ _DEFAULTS = (
         augment=GARMENT,
         uncertain_rate=0.05,
         min_accuracy=0.935,
+    ),
+    Recipe(
+        name="fashion-efficientnet-lite0",
+        summary="EfficientNet-Lite0 from ImageNet's weights, at a size that two cores can afford.",
+        dataset="fashion-mnist",
+        net=Backbone(architecture="efficientnet_lite0", resolution=64),
+        epochs=6,
+        batch_size=128,
+        optimizer="adam",
+        peak_lr=1e-3,
+        label_smoothing=0.05,
+        ema=0.995,
+        augment=GARMENT,
+        uncertain_rate=0.05,
+        min_accuracy=0.93,
     ),
     Recipe(
         name="mnist-tiny",
