@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
 
 Maps = NDArray[np.float32]
 
@@ -23,8 +25,10 @@ WORDS = {
     "hardswish": "hard swish",
     "interpolate": "resize",
     "max_pool2d": "max pool",
+    "mean": "mean over the map",
     "mul": "multiply",
     "relu": "ReLU",
+    "relu6": "ReLU up to 6",
     "sigmoid": "sigmoid",
 }
 
@@ -68,10 +72,14 @@ def dissect(net: nn.Module, image: Tensor) -> list[Layer]:
 
     The image itself is the first.
     """
-    graph = _Tracer().trace(net.eval())
-    watch = _Watch(fx.GraphModule(net, graph))
-    with torch.no_grad():
-        watch.run(image)
+    watch = _Watch()
+    hooks = [hook for name, part in net.named_modules() for hook in watch.hook(name, part)]
+    try:
+        with torch.no_grad(), watch:
+            net.eval()(image)
+    finally:
+        for hook in hooks:
+            hook.remove()
     return [Layer("image", "image", 0, 0, image[0].numpy()), *watch.layers]
 
 
@@ -100,33 +108,41 @@ def filters(net: nn.Module, shape: tuple[int, ...]) -> Maps | None:
     return None
 
 
-class _Tracer(fx.Tracer):
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Our own modules without parts count as one operation too."""
-        return super().is_leaf_module(m, module_qualified_name) or not any(m.children())
+class _Watch(TorchFunctionMode):
+    """Keeps each operation that makes a tensor: modules without parts, and functions between."""
 
-
-class _Watch(fx.Interpreter):
-    """Runs a graph and keeps each operation that makes a tensor for each image."""
-
-    def __init__(self, module: fx.GraphModule) -> None:
-        super().__init__(module)
+    def __init__(self) -> None:
+        super().__init__()
         self.layers: list[Layer] = []
+        self.inside = False  # a module, whose own functions are not looked at
 
-    def run_node(self, n: fx.Node) -> Any:
-        output = super().run_node(n)
-        if n.op.startswith("call_") and isinstance(output, Tensor) and len(output) == 1:
-            if n.op == "call_module":
-                name = str(n.target)
-                module = self.module.get_submodule(name)
-                text, parameters, macs = _described(module, output)
-            else:
-                name = n.target if isinstance(n.target, str) else n.target.__name__
-                text, parameters, macs = WORDS.get(name, name), 0, 0
-            # A copy, since an activation may later change it in its place.
-            kept = output[0].float().numpy().copy()
-            self.layers.append(Layer(name, text, parameters, macs, kept))
+    def hook(self, name: str, part: nn.Module) -> list[RemovableHandle]:
+        """Hooks for a module; none for one that is made of others."""
+        if any(part.children()):
+            return []
+
+        def enter(_: nn.Module, __: object) -> None:
+            self.inside = True
+
+        def leave(module: nn.Module, _: object, output: Tensor) -> None:
+            self.keep(name, *_described(module, output), output)
+            self.inside = False  # only now: what `keep` does is not the network's
+
+        return [part.register_forward_pre_hook(enter), part.register_forward_hook(leave)]
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        output = func(*args, **(kwargs or {}))
+        if not self.inside and isinstance(output, Tensor):
+            name = str(func.__name__).rstrip("_")
+            self.keep(name, WORDS.get(name, name), 0, 0, output)
         return output
+
+    def keep(self, name: str, text: str, parameters: int, macs: int, output: Tensor) -> None:
+        # A copy, since an activation may later change it in its place.
+        kept = output[0].float().numpy().copy()
+        self.layers.append(Layer(name, text, parameters, macs, kept))
 
 
 def _described(layer: nn.Module, output: Tensor) -> tuple[str, int, int]:

@@ -22,7 +22,7 @@ CHANNELS = 12  # of each layer that are shown
 def diagram(blocks: list[Block]) -> bytes:
     """Boxes from the image to the answer, line by line, with shapes on the arrows."""
     lines = -(-len(blocks) // ACROSS)
-    tallest = max(len(block.layers) for block in blocks)
+    tallest = max(len(words(block)) for block in blocks)
     width, height = 2.3, 0.55 + 0.17 * tallest  # inches, of a box
     step, fall = width + 0.55, height + 0.5
     across = min(ACROSS, len(blocks))
@@ -48,11 +48,11 @@ def diagram(blocks: list[Block]) -> bytes:
                 linewidth=0.8,
             )
         )
-        for number, layer in enumerate(block.layers):
+        for number, text in enumerate(words(block)):
             axis.text(
                 left + 0.1,
                 top - 0.2 - 0.17 * number,
-                layer.text,
+                text,
                 fontsize=8.5 if number == 0 else 7.5,
                 fontweight="bold" if number == 0 else "normal",
                 color="#111111" if number == 0 else "#444444",
@@ -81,6 +81,14 @@ def diagram(blocks: list[Block]) -> bytes:
             points = ((x + width / 2, middle), (x + width / 2, y + 0.03))
             axis.add_patch(FancyArrowPatch(*points, **ARROW, shrinkA=0, shrinkB=0))
     return png(figure)
+
+
+def words(block: Block) -> list[str]:
+    """What a block does, a line each; what its first line has no room for in a second."""
+    first, *others = (layer.text for layer in block.layers)
+    heading, *more = first.split(", ")
+    lines = [", ".join((heading, *more[:1]))]
+    return [*lines, *([", ".join(more[1:])] if more[1:] else []), *others]
 
 
 def first_filters(weights: Maps, most: int = 48, columns: int = 12) -> bytes:
@@ -152,9 +160,9 @@ def rows_of(block: Block) -> list[tuple[str, Maps]]:
         done = ", ".join(layer.text for layer in block.layers if layer.text != "flatten")
         return f"{done}: {' x '.join(str(side) for side in maps.shape)}"
 
-    maps = [layer.output for layer in block.layers if layer.output.ndim == 3]
+    maps = [layer.output for layer in block.layers if layer.output.shape[1:] > (1, 1)]
     rows = [(named(maps[-1]), maps[-1])] if maps else []
-    end = block.output
+    end = block.output.squeeze()  # a map of a single point is a vector
     if not maps or (end.ndim == 1 and end.size != maps[-1].size):
         rows.append((named(end), end))
     return rows
