@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -33,6 +34,7 @@ IR_VERSION = 10
 BATCHES = (1, 2, 7, 32)  # sizes at which the graph is compared with torch
 TOLERANCE = 2e-5  # largest difference of a probability
 ESTIMATOR_TOLERANCE = 1e-4  # scikit-learn computes in double precision, the graph in single
+HEAVY = 1_000_000_000  # multiply-accumulates: beyond, test images are given every core, or a GPU
 SAMPLES = 20  # golden samples, the same number of each class
 
 
@@ -150,7 +152,13 @@ def publish(draft: Draft, recipe: Recipe, test: Images, store: Store) -> Manifes
 
     Raises ExportFailed below the recipe's `min_accuracy`; store.ReadOnly, BadArtifact.
     """
-    model = from_bytes(draft.model, draft.manifest, execution_provider="cpu")
+    heavy = draft.manifest.macs > HEAVY
+    model = from_bytes(
+        draft.model,
+        draft.manifest,
+        execution_provider="auto" if heavy else "cpu",
+        threads=(os.cpu_count() or 1) if heavy else 1,
+    )
     figures = measure(model, test)
     if figures["accuracy"] < recipe.min_accuracy:
         raise ExportFailed(
