@@ -137,7 +137,7 @@ def reliability(chances: NDArray[np.float32], labels: NDArray[np.uint8]) -> byte
 
     Bars are 95 % intervals: where few images claim so much, little is known. Below, all images.
     """
-    figure = Figure(figsize=(5.4, 5.4), layout="constrained")
+    figure = Figure(figsize=(4.9, 4.9), layout="constrained")
     axis, below = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
     claimed = chances.max(axis=1)
     right = chances.argmax(axis=1) == labels
@@ -176,7 +176,7 @@ def risk_coverage(chances: NDArray[np.float32], labels: NDArray[np.uint8]) -> by
 
     The first twentieth is left out: one error among so few says nothing.
     """
-    figure = Figure(figsize=(5.4, 5.4), layout="constrained")
+    figure = Figure(figsize=(4.9, 4.9), layout="constrained")
     axis = figure.subplots()
     order = np.argsort(-chances.max(axis=1), kind="stable")
     wrong = (chances.argmax(axis=1) != labels)[order]

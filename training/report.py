@@ -206,8 +206,8 @@ def confidence_section(seen: Seen) -> Section:
     risk = figures.risk_coverage(seen.chances, seen.test.labels)
     return Section(
         "Confidence",
-        "Left: of the images about which it is so sure, so many are right. Right: the errors that "
-        "remain when only the most confident answers are given.",
+        "First, how many images are right of those about which it is so sure, bars being 95 % "
+        "intervals. Second, the errors that remain when only the most confident answers are given.",
         pictures=(
             Picture("reliability", "Share right against confidence", reliability),
             Picture("risk-coverage", "Errors against the share answered", risk),
