@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from artifacts.model import Outputs
 
 INK_EVERY = 8  # rows: of one in so many the ink is measured
-MAX_UNCOUNTED = 4096  # rows of outputs that are kept to be counted together
+MAX_KEPT = 4096  # rows of outputs that are kept to be counted together
 
 
 class Tally:
@@ -89,8 +89,10 @@ class ModelMeter:
         self._confident = 0.0
         self._rows = 0  # so far, to look at every eighth
         self._queue = metrics.QUEUE.labels(name)
-        self._uncounted: list[Outputs] = []
-        self._uncounted_rows = 0
+        self._kept = 0  # rows that are yet to be counted
+        self._probabilities = np.empty((MAX_KEPT, len(manifest.classes)), np.float32)
+        self._energies = np.empty(MAX_KEPT, np.float32)
+        self._has_energy = "energy" in manifest.outputs
 
     def batch(self, pixels: NDArray[np.uint8], ran_s: float) -> None:
         """A run of N rows, uint8[N, ...], took `ran_s` seconds."""
@@ -114,25 +116,40 @@ class ModelMeter:
         self.confidence.observe(confidence)
 
     def answered(self, outputs: Outputs) -> None:
-        """Images were classified, one a row: counted with many others, at the latest by `flush`."""
-        self._uncounted.append(outputs)
-        self._uncounted_rows += len(outputs.probabilities)
-        if self._uncounted_rows > MAX_UNCOUNTED:
+        """Images were classified, one a row: counted with many others, at the latest by `flush`.
+
+        The rows are copied to one place: kept as they are, they would lie between the blocks of the
+        next runs and hold up what the allocator could give back or use again.
+        """
+        rows = len(outputs.probabilities)
+        end = self._kept + rows
+        if end > MAX_KEPT:
             self._count()
+            end = rows
+            if rows > MAX_KEPT:
+                self._tally(outputs.probabilities, outputs.energy)
+                return
+        self._probabilities[self._kept : end] = outputs.probabilities
+        if outputs.energy is not None:
+            self._energies[self._kept : end] = outputs.energy
+        self._kept = end
 
     def _count(self) -> None:
-        """What `predicted` does for one image, for all that were kept."""
-        if not self._uncounted:
-            return
-        kept, self._uncounted, self._uncounted_rows = self._uncounted, [], 0
-        probabilities = np.concatenate([outputs.probabilities for outputs in kept])
-        energies = [outputs.energy for outputs in kept if outputs.energy is not None]
+        """Count the rows that were kept."""
+        if self._kept:
+            energies = self._energies[: self._kept] if self._has_energy else None
+            self._tally(self._probabilities[: self._kept], energies)
+            self._kept = 0
+
+    def _tally(
+        self, probabilities: NDArray[np.float32], energies: NDArray[np.float32] | None
+    ) -> None:
+        """What `predicted` does for one image, for N."""
         confidences = probabilities.max(1).astype(np.float64)
         classes = np.bincount(probabilities.argmax(1), minlength=len(self._predicted))
         for index, count in enumerate(classes.tolist()):
             self._predicted[index] += count
-        level = np.concatenate(energies) if energies else None
-        for word, count in decide_each(self.manifest, confidences, level).items():
+        for word, count in decide_each(self.manifest, confidences, energies).items():
             self._decided[word] += count
         self._confident += float(confidences.sum())
         self.confidence.observe_each(confidences)

@@ -16,7 +16,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Histogram
 
 from artifacts.decision import decide
 from artifacts.model import Outputs
-from service.meters import ModelMeter, Tally
+from service.meters import MAX_KEPT, ModelMeter, Tally
 from service.metrics import SECONDS, resident_bytes
 from tests import toy
 
@@ -81,6 +81,16 @@ def test_rows_counted_together_come_to_the_same_as_one_by_one(
         for name, was in zip(("alone", "together"), before, strict=True)
     ]
     assert changes[1] == pytest.approx(changes[0])
+
+
+def test_more_rows_than_are_kept_are_counted_at_once() -> None:
+    meter = ModelMeter(toy.manifest("many"), "cpu")
+    before = counted("many").get(("vitrine_confidence_count", "{'version': ''}"), 0.0)
+    for rows in (MAX_KEPT - 1, 1, 1, MAX_KEPT + 1, 5):
+        meter.answered(Outputs(np.full((rows, 2), 0.5, np.float32), np.zeros(rows, np.float32)))
+    meter.flush()
+    after = counted("many")["vitrine_confidence_count", "{'version': ''}"]
+    assert after - before == 2 * MAX_KEPT + 7
 
 
 def counted(model: str) -> dict[tuple[str, str], float]:
