@@ -165,13 +165,13 @@ def robustness(found: dict[str, Any] | None) -> str:
     lines = [text, "", "| corrupted by | accuracy |", "| --- | --- |"]
     worst_first = sorted(found["corruptions"].items(), key=lambda entry: float(entry[1]))
     lines += [f"| {name} | {accuracy:.2%} |" for name, accuracy in worst_first]
-    for key, what in (
-        ("auroc", "How well its energy tells strangers apart (AUROC)"),
-        ("other_digits", "Digits from another source"),
+    for key, what, figure, form in (
+        ("auroc", "strangers, told apart by the energy", "AUROC", ".4f"),
+        ("other_digits", "digits from another source", "accuracy", ".2%"),
     ):
         if values := found.get(key):
-            each = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
-            lines += ["", f"{what}: {each}."]
+            lines += ["", f"| {what} | {figure} |", "| --- | --- |"]
+            lines += [f"| {name} | {value:{form}} |" for name, value in values.items()]
     if inverted := found.get("false_inversions"):
         lines += ["", f"Taken for inverted: {inverted['count']:,} of {inverted['of']:,}."]
     return "\n".join(lines)

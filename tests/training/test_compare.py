@@ -158,7 +158,7 @@ def test_a_card_says_what_its_manifest_and_the_evidence_say(folder: Path) -> Non
     text = cards.card(manifest, Evidence({NAME: {"0": 0.5, "1": 0.7}}, {version: found}))
     for wanted in (
         *(version, "CC BY-SA 3.0", str(manifest.provenance["split_sha256"])),
-        *("Over 2 seeds the mean is 60.00%", "| blur | 50.00% |", "noise 0.7500"),
+        *("Over 2 seeds the mean is 60.00%", "| blur | 50.00% |", "| noise | 0.7500 |"),
         f"vitrine-train run {NAME} --seed 1",
     ):
         assert wanted in text
