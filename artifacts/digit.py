@@ -45,7 +45,11 @@ def place(grey: NDArray[np.uint8]) -> tuple[tuple[NDArray[np.uint8], ...], dict[
     height, width = grey.shape
     if min(height, width) < 2 or max(height, width) < 5:
         raise BadImage(f"no digit found: the image is only {width} x {height} pixels")
-    found = _figures(grey, depth=0)
+    cell = ground.cell(grey)
+    found = _figures(np.ascontiguousarray(grey[::cell, ::cell]), depth=0)
+    if cell > 1:
+        boxes = [[strokes.scaled(box, cell) for box in each.boxes] for each in found]
+        found = [replace(each, boxes=box) for each, box in zip(found, boxes, strict=True)]
     first = found[0]
     report: dict[str, Any] = {
         "polarity": first.polarity,
@@ -175,9 +179,7 @@ def _figure(
     left, top, right, bottom = strokes.union(boxes)
     shown = np.where(_grown(pieces.mask(kept), 1), ink, 0)[top:bottom, left:right]
     as_is = _nearly_own(ink, strokes.longest(boxes[0])) if ink.shape == (SIDE, SIDE) else None
-    scaled: list[strokes.Box] = [
-        (b[0] * factor, b[1] * factor, b[2] * factor, b[3] * factor) for b in boxes
-    ]
+    scaled = [strokes.scaled(box, factor) for box in boxes]
     return _Figure(shown, scaled, reading.polarity, reading.ground, peak, as_is)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -99,6 +100,8 @@ def _even(values: Floats, ground: float) -> list[Reading]:
 
 def _striped(values: Floats) -> Reading | None:
     """Read against a ground of black and white bands across the picture, or None if it has none."""
+    if min(values.shape) < 16:  # too few pixels to tell bands from strokes
+        return None
     for turned in (values, values.T):
         ends = max(1, turned.shape[0] // 28)
         top = turned[:ends].mean(0)
@@ -151,6 +154,20 @@ def _above_median(ink: Floats) -> Floats:
     """`ink` from its median up: most of a picture is ground, whose noise is not ink."""
     above: Floats = np.maximum(ink - np.float32(np.median(ink)), 0)
     return above
+
+
+def cell(grey: NDArray[np.uint8]) -> int:
+    """How many pixels each pixel of uint8[H, W] was repeated, along rows and columns, when it was
+    enlarged; 1 for what was not."""
+    height, width = grey.shape
+    if max(height, width) > 1024:
+        return 1
+    rows = np.flatnonzero((grey[1:] != grey[:-1]).any(1)) + 1
+    columns = np.flatnonzero((grey[:, 1:] != grey[:, :-1]).any(0)) + 1
+    if not len(rows) or not len(columns):
+        return 1
+    size = math.gcd(height, width, *rows.tolist(), *columns.tolist())
+    return size if min(height, width) >= 8 * size else 1
 
 
 def apart(grey: NDArray[np.uint8], cell: int, faint: float) -> tuple[int, int, int, int] | None:

@@ -121,6 +121,11 @@ def union(boxes: list[Box]) -> Box:
     return min(left), min(top), max(right), max(bottom)
 
 
+def scaled(box: Box, factor: int) -> Box:
+    """A box in pixels `factor` times as small."""
+    return box[0] * factor, box[1] * factor, box[2] * factor, box[3] * factor
+
+
 def longest(box: Box) -> int:
     """The longer side of a box."""
     return max(box[2] - box[0], box[3] - box[1])

@@ -121,3 +121,10 @@ def test_wide_strokes_that_run_off_the_picture() -> None:
     plain = place(np.pad(np.asarray(soft), 30, constant_values=255), DIGIT)
     wanted = plain.candidates[0].astype(int)
     assert min(np.abs(each - wanted).mean() for each in placed.candidates) < 25
+
+
+def test_a_digit_enlarged_by_repetition_is_the_same_as_before() -> None:
+    small = np.asarray(sheet().resize((40, 40), Image.Resampling.BOX))
+    once, more = place(small, DIGIT), place(small.repeat(7, 0).repeat(7, 1), DIGIT)
+    assert np.array_equal(once.candidates[0], more.candidates[0])
+    assert [7 * edge for edge in once.report["box"]] == more.report["box"]
