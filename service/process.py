@@ -41,8 +41,8 @@ log = logging.getLogger("vitrine")
 
 
 JOIN_S = 10.0
-# A run of 32 images needs some megabytes. Given back to the kernel after each, they are faulted in
-# anew: up to 60 page faults, a tenth of such a run. Photographs are larger, and are given back.
+# A run of 32 images needs some megabytes. As the heap happened to lie, some of them were given back
+# to the kernel and faulted in anew: 4 to 60 page faults a run, now 5 to 7. Photographs are larger.
 KEPT_BYTES = 16 * 1024 * 1024
 
 
