@@ -108,6 +108,7 @@ class Lenet(Network):
 
     def __init__(self, shape: Convolutional, channels: int, side: int, classes: int) -> None:
         super().__init__()
+        self.standardise = Standardise(channels) if shape.standardise else None
         layers: list[nn.Module] = []
         for outer in shape.filters:
             padding = shape.kernel // 2 if shape.padded else 0
@@ -121,7 +122,13 @@ class Lenet(Network):
         dense = Dense(hidden=shape.hidden, dropout=shape.dropout)
         self.classifier = Perceptron(dense, channels * side * side, classes)
 
+    def prepare(self, images: Tensor) -> None:
+        if self.standardise is not None:
+            self.standardise.measure(images)
+
     def forward(self, x: Tensor) -> Tensor:
+        if self.standardise is not None:
+            x = self.standardise(x)
         logits: Tensor = self.classifier(self.features(x))
         return logits
 

@@ -50,6 +50,7 @@ class Convolutional:
     kernel: int  # side of a filter, in pixels
     padded: bool = False  # whether a convolution keeps the map's size
     norm: bool = False  # batch normalisation after each convolution
+    standardise: bool = False  # subtract the training mean, divide by the deviation, inside
     hidden: tuple[int, ...]
     dropout: tuple[float, ...] = ()  # after each hidden layer; () for none
 
