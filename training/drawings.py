@@ -132,7 +132,11 @@ def feature_maps(blocks: list[Block], labels: tuple[str, ...]) -> bytes:
         top -= title
         bottom, full = (top - height) / tall, height * 0.95 / tall
         if maps.ndim == 3:
-            for column, channel in enumerate(liveliest(maps)):
+            panels = liveliest(maps)
+            image = blocks[0].layers[0].output
+            if k == 0 and len(image) == 3:
+                panels.insert(0, image.transpose(1, 2, 0))  # in its colours first
+            for column, channel in enumerate(panels):
                 axis = figure.add_axes((column / CHANNELS, bottom, 0.95 / width, full))
                 show(axis, channel, cmap="gray" if k == 0 else "viridis")
         elif k + 1 < len(shown):

@@ -17,6 +17,7 @@ from training import classical, datasets, drawings, estimators, figures
 from training.__main__ import main
 from training.anatomy import blocks_of, dissect, filters
 from training.data import Images
+from training.datasets import DATASETS
 from training.nets import build, multiply_accumulates, parameters
 from training.page import Section, Table, page
 from training.recipe import Airbench, Convolutional, Dense, Estimator
@@ -100,12 +101,14 @@ def test_a_dissected_network_has_all_its_parameters_products_and_pictures(
         assert picture.startswith(PNG)
 
 
-def test_a_colour_network_shows_its_filters_in_colour() -> None:
+def test_a_colour_network_shows_its_image_and_filters_in_colour() -> None:
     built = build(RECIPES["cifar10-lenet"])
     found = filters(built, (3, 32, 32))
     assert found is not None
     assert found.shape == (6, 3, 3, 3)
     assert drawings.first_filters(found).startswith(PNG)
+    blocks = blocks_of(dissect(built, torch.rand(1, 3, 32, 32)))
+    assert drawings.feature_maps(blocks, DATASETS["cifar10"].labels["pt"]).startswith(PNG)
 
 
 def test_a_classifier_of_scikit_learn_says_what_it_asks_and_rests_on() -> None:
