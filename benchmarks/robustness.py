@@ -85,7 +85,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--url", help="of a running service; none: one is started")
     parser.add_argument("--state", type=Path, help="a state folder whose models are served, too")
     parser.add_argument("--data", type=Path, help="folder of the data sets (or VITRINE_DATA)")
-    parser.add_argument("--count", type=int, default=500, help="of each kind (%(default)s)")
+    parser.add_argument(
+        "--count", type=int, default=500, help="test images of each kind (%(default)s)"
+    )
     parser.add_argument("--out", type=Path, help="write the figures into this file (.json)")
     arguments = parser.parse_args(argv)
     name = arguments.model or arguments.task
@@ -141,10 +143,9 @@ def _rows(url: str, name: str, model: Model | None, task: str, some: Images) -> 
             kind = f"MNIST-C-style, {what}"
             yield Row(kind, len(style) * len(some), share, target(kind), None)
         for kind, other in strangers.other_digits().items():
-            files = [*map(png, other.pixels[: len(some)])]
+            files = [*map(png, other.pixels)]
             about = f"scikit-learn's, {kind}"
-            labels = other.labels[: len(some)]
-            yield _asked(url, name, model, about, files, labels)._replace(target=OTHERS)
+            yield _asked(url, name, model, about, files, other.labels)._replace(target=OTHERS)
 
 
 def _asked(
