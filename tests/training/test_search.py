@@ -187,6 +187,6 @@ def test_an_unknown_search_is_named(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_winners_net_is_printed_as_it_is_written() -> None:
-    net = RECIPES["cifar10-lenet"].net
+    net = Convolutional(filters=(6, 16), kernel=3, hidden=(120, 84))
     assert source(net) == "Convolutional(filters=(6, 16), kernel=3, hidden=(120, 84))"
     assert source(replace(net)) == source(eval(source(net), {"Convolutional": Convolutional}))
