@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from training.wear import each
+
 Kind = Callable[[Tensor, torch.Generator], Tensor]
 
 
@@ -23,16 +25,10 @@ def outliers(images: Tensor, generator: torch.Generator) -> Tensor:
     return torch.cat(made).clamp(0, 1)
 
 
-def _drawn(images: Tensor, generator: torch.Generator, low: float, high: float) -> Tensor:
-    """A number for each image, between `low` and `high`: float[N, 1, 1, 1]."""
-    numbers = torch.rand(len(images), 1, 1, 1, generator=generator)
-    return (low + (high - low) * numbers).to(images.device)
-
-
 def _texture(images: Tensor, generator: torch.Generator) -> Tensor:
     """Noise, smoothed by an amount of each image's own, stretched to 0..1."""
     field = torch.rand(images.shape, generator=generator).to(images.device)
-    depth = _drawn(images, generator, 0, 5)
+    depth = each(images, generator, 0, 5)
     for step in range(4):
         field = torch.where(
             depth > step + 1, F.avg_pool2d(field, 3, 1, 1, count_include_pad=False), field
@@ -49,24 +45,24 @@ def _silhouette(images: Tensor, generator: torch.Generator) -> Tensor:
     x = torch.linspace(-1, 1, width, device=device).view(1, 1, 1, -1)
     shape = torch.zeros_like(images[:, :1])
     for piece in range(4):
-        angle = _drawn(images, generator, 0, math.pi)
-        across = x - _drawn(images, generator, -0.4, 0.4)
-        down = y - _drawn(images, generator, -0.4, 0.4)
-        along = (across * angle.cos() + down * angle.sin()) / _drawn(images, generator, 0.3, 0.8)
-        aside = (down * angle.cos() - across * angle.sin()) / _drawn(images, generator, 0.15, 0.8)
+        angle = each(images, generator, 0, math.pi)
+        across = x - each(images, generator, -0.4, 0.4)
+        down = y - each(images, generator, -0.4, 0.4)
+        along = (across * angle.cos() + down * angle.sin()) / each(images, generator, 0.3, 0.8)
+        aside = (down * angle.cos() - across * angle.sin()) / each(images, generator, 0.15, 0.8)
         box = torch.maximum(along.abs(), aside.abs())
-        distance = torch.where(_drawn(images, generator, 0, 1) < 0.5, box, along.hypot(aside))
-        grey = _drawn(images, generator, 0.3, 1)
-        there = _drawn(images, generator, 0, 1) < (1 if piece == 0 else 0.6)
+        distance = torch.where(each(images, generator, 0, 1) < 0.5, box, along.hypot(aside))
+        grey = each(images, generator, 0.3, 1)
+        there = each(images, generator, 0, 1) < (1 if piece == 0 else 0.6)
         shape = torch.where(there & (distance < 1), grey, shape)
-    part = _drawn(images, generator, 0, 0.6)
+    part = each(images, generator, 0, 0.6)
     return shape * (1 - part + part * _texture(images, generator))
 
 
 def _solid(images: Tensor, generator: torch.Generator) -> Tensor:
     """The image swollen until it is a blob, with a texture."""
     blob = F.max_pool2d(images, 9, 1, 4)
-    part = _drawn(images, generator, 0, 0.7)
+    part = each(images, generator, 0, 0.7)
     return blob * (1 - part + part * _texture(images, generator))
 
 
@@ -89,7 +85,7 @@ def _shuffled(images: Tensor, generator: torch.Generator) -> Tensor:
 def _noise(images: Tensor, generator: torch.Generator) -> Tensor:
     """White noise of any strength about any grey."""
     grains = torch.randn(images.shape, generator=generator).to(images.device)
-    return _drawn(images, generator, 0, 1) + grains * _drawn(images, generator, 0, 0.5)
+    return each(images, generator, 0, 1) + grains * each(images, generator, 0, 0.5)
 
 
 _KINDS: tuple[Kind, ...] = (_silhouette, _silhouette, _solid, _texture, _shuffled, _noise)

@@ -24,7 +24,7 @@ def worn(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
     return result
 
 
-def _each(images: Tensor, generator: torch.Generator, low: float, high: float) -> Tensor:
+def each(images: Tensor, generator: torch.Generator, low: float, high: float) -> Tensor:
     """A number for each image, between `low` and `high`: float[N, 1, 1, 1]."""
     drawn = torch.rand(len(images), 1, 1, 1, generator=generator)
     return (low + (high - low) * drawn).to(images.device)
@@ -39,12 +39,12 @@ def _narrower(images: Tensor) -> Tensor:
 
 
 def _thick(images: Tensor, generator: torch.Generator) -> Tensor:
-    part = _each(images, generator, 0.3, 1.0)
+    part = each(images, generator, 0.3, 1.0)
     return part * _wider(images) + (1 - part) * images
 
 
 def _thin(images: Tensor, generator: torch.Generator) -> Tensor:
-    part = _each(images, generator, 0.2, 0.8)
+    part = each(images, generator, 0.2, 0.8)
     thin = part * _narrower(images) + (1 - part) * images
     return thin / thin.amax((1, 2, 3), keepdim=True).clamp(min=0.2)
 
@@ -55,7 +55,7 @@ def _hollow(images: Tensor, generator: torch.Generator) -> Tensor:
         if torch.rand((), generator=generator) < 0.5
         else (images - _narrower(images))
     )
-    part = _each(images, generator, 1.0, 2.0)
+    part = each(images, generator, 1.0, 2.0)
     return edges * part
 
 
@@ -66,30 +66,30 @@ def _outlined(images: Tensor, generator: torch.Generator) -> Tensor:
     across = padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2]
     down = padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1]
     slope = across.hypot(down)
-    ridge = slope >= _each(images, generator, 0.75, 0.95) * _wider(slope)
-    return (ridge & (slope > _each(images, generator, 0.1, 0.4))).float()
+    ridge = slope >= each(images, generator, 0.75, 0.95) * _wider(slope)
+    return (ridge & (slope > each(images, generator, 0.1, 0.4))).float()
 
 
 def _harsh(images: Tensor, generator: torch.Generator) -> Tensor:
     """Contrast so high that strokes are black or white, as in scans and screenshots."""
-    level = _each(images, generator, 0.15, 0.6)
-    return (images - level) * _each(images, generator, 3, 30) + 0.5
+    level = each(images, generator, 0.15, 0.6)
+    return (images - level) * each(images, generator, 3, 30) + 0.5
 
 
 def _blurred(images: Tensor, generator: torch.Generator) -> Tensor:
-    part = _each(images, generator, 0.3, 1.0)
+    part = each(images, generator, 0.3, 1.0)
     twice = F.avg_pool2d(F.avg_pool2d(images, 3, 1, 1), 3, 1, 1)
-    return (part * twice + (1 - part) * images) * _each(images, generator, 1.0, 1.6)
+    return (part * twice + (1 - part) * images) * each(images, generator, 1.0, 1.6)
 
 
 def _noisy(images: Tensor, generator: torch.Generator) -> Tensor:
     noise = torch.randn(images.shape, generator=generator).to(images.device)
-    return images + noise * _each(images, generator, 0.05, 0.3)
+    return images + noise * each(images, generator, 0.05, 0.3)
 
 
 def _peppered(images: Tensor, generator: torch.Generator) -> Tensor:
     chance = torch.rand(images.shape, generator=generator).to(images.device)
-    share = _each(images, generator, 0.02, 0.2)
+    share = each(images, generator, 0.02, 0.2)
     return torch.where(chance < share / 2, 0.0, torch.where(chance < share, 1.0, images))
 
 
@@ -106,14 +106,14 @@ def _crossed(images: Tensor, generator: torch.Generator) -> Tensor:
     device = images.device
     y = torch.arange(height, device=device).view(1, 1, -1, 1) - (height - 1) / 2
     x = torch.arange(width, device=device).view(1, 1, 1, -1) - (width - 1) / 2
-    angle = _each(images, generator, 0, math.pi)
+    angle = each(images, generator, 0, math.pi)
     along = x * angle.cos() + y * angle.sin()
-    off = y * angle.cos() - x * angle.sin() - _each(images, generator, -9, 9)
-    wave = _each(images, generator, -2.5, 2.5).clamp(min=0)
-    pitch = _each(images, generator, 4, 9)
+    off = y * angle.cos() - x * angle.sin() - each(images, generator, -9, 9)
+    wave = each(images, generator, -2.5, 2.5).clamp(min=0)
+    pitch = each(images, generator, 4, 9)
     off = off - wave * (2 * ((along / pitch) % 1) - 1).abs() * 2
-    line = (_each(images, generator, 0.9, 1.5) - off.abs()).clamp(0, 1)
-    dotted = _each(images, generator, 0, 1) < 0.4
+    line = (each(images, generator, 0.9, 1.5) - off.abs()).clamp(0, 1)
+    dotted = each(images, generator, 0, 1) < 0.4
     line = torch.where(dotted & ((along / 3.0) % 1 > 0.5), 0.0, line)
     return torch.maximum(images, line)
 
