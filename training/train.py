@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import time
@@ -29,6 +28,7 @@ from training.data import Images, Parts, load, load_test
 from training.datasets import DATASETS, Dataset
 from training.extra import joined, sha256
 from training.fit import Device, Run, fit, logits_of
+from training.footprint import peak_rss_mb
 from training.nets import Network, build
 from training.recipe import Backbone, Estimator, Recipe, settings
 from training.recipes import recipe_named
@@ -229,9 +229,7 @@ def provenance(
 
 def peak_memory() -> dict[str, int]:
     """The most memory this process has held, in MB: its own, and the GPU's where one was used."""
-    # ru_maxrss counts KiB on Linux and bytes on macOS.
-    unit = 1 if sys.platform == "darwin" else 1024
-    found = {"peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit // 10**6}
+    found = {"peak_rss_mb": int(peak_rss_mb())}
     if torch.cuda.is_available():
         found["peak_gpu_mb"] = torch.cuda.max_memory_allocated() // 10**6
     return found
