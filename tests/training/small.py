@@ -5,10 +5,13 @@ from __future__ import annotations
 import gzip
 import hashlib
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from training.data import Images, Parts
@@ -69,3 +72,14 @@ def little_mnist(folder: Path, *, count: int = 200, zipped: bool = True) -> Data
 
 
 __all__ = ["DATASETS", "idx", "little_mnist", "parts", "samples"]
+
+
+@contextmanager
+def at_work_in(folder: Path) -> Iterator[pytest.MonkeyPatch]:
+    """The command line's surroundings: a working folder, a store and a few MNIST images there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("VITRINE_STATE", str(folder / "state"))
+        patch.setenv("VITRINE_DATA", str(folder / "data"))
+        patch.setitem(DATASETS, "mnist", little_mnist(folder / "data/mnist"))
+        yield patch

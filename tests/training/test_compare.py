@@ -13,8 +13,8 @@ import pytest
 from artifacts.manifest import Manifest
 from artifacts.manifest import read as read_manifest
 from artifacts.store import RELEASE, Store
-from tests.training.small import little_mnist
-from training import cards, charts, comparison, datasets, evidence
+from tests.training.small import at_work_in
+from training import cards, charts, comparison, evidence
 from training.__main__ import main
 from training.changes import changes
 from training.compare import Row, compare
@@ -31,11 +31,7 @@ CARDS = Path(__file__).parents[2] / "docs/cards"
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A working folder with two seeds of a recipe in it, and its own store."""
     path = tmp_path_factory.mktemp("compare")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(path)
-        patch.setenv("VITRINE_STATE", str(path / "state"))
-        patch.setenv("VITRINE_DATA", str(path / "data"))
-        patch.setitem(datasets.DATASETS, "mnist", little_mnist(path / "data/mnist"))
+    with at_work_in(path) as patch:
         recipe = replace(RECIPES[NAME], min_accuracy=0, epochs=1, split="standard")
         patch.setitem(RECIPES, NAME, recipe)
         for seed in ("0", "1"):

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from artifacts.store import Store
-from tests.training.small import little_mnist
-from training import classical, datasets, drawings, estimators, figures
+from tests.training.small import at_work_in
+from training import classical, drawings, estimators, figures
 from training.__main__ import main
 from training.anatomy import blocks_of, dissect, filters
 from training.data import Images
@@ -31,11 +31,7 @@ PNG = b"\x89PNG"
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A working folder with one short run in it, whose report was written."""
     path = tmp_path_factory.mktemp("report")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(path)
-        patch.setenv("VITRINE_STATE", str(path / "state"))
-        patch.setenv("VITRINE_DATA", str(path / "data"))
-        patch.setitem(datasets.DATASETS, "mnist", little_mnist(path / "data/mnist"))
+    with at_work_in(path) as patch:
         patch.setitem(RECIPES, NAME, replace(RECIPES[NAME], min_accuracy=0, patience=0))
         assert main(["run", NAME, "--epochs", "2", "--out", "run"]) == 0
         assert main(["report", "run", "--image", "3"]) == 0
