@@ -224,7 +224,7 @@ def again(manifest: Manifest) -> str:
     command = (
         f"vitrine-train run {facts.get('recipe', manifest.name)} --seed {facts.get('seed', 0)}"
     )
-    if facts.get("init_from"):
+    if facts.get("init_from") and facts["init_from"] != facts["settings"].get("init_from"):
         command += f" --init-from {facts['init_from']}"
     dataset = DATASETS.get(str(facts.get("dataset", "")))
     ways = f"\n\nThe data, when they cannot be downloaded: {dataset.ways}." if dataset else ""

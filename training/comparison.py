@@ -24,8 +24,6 @@ REASONS = {
     "cifar10-lenet": "The original took the best of six settings by the test images; here the "
     "validation images choose.",
     "fashion-tree": "Held to a depth of 16 and at least 5 images in a leaf.",
-    "fashion-forest": "Cut to a depth of 10, to be small enough to come with the repository.",
-    "fashion-svm": "Trained on 10,000 of the 60,000 images.",
     "fashion-mobilenetv3": "The original's was a second ResNet-34 by mistake.",
 }
 

@@ -83,7 +83,7 @@ _TREE = Recipe(
     reported=0.79,
 )
 
-EXPERIMENTS = (
+_MLPS = (
     replace(
         _MLP,
         name="mnist-mlp128-sigmoid-sgd",
@@ -110,6 +110,22 @@ EXPERIMENTS = (
         net=Dense(hidden=(256,)),
         min_accuracy=0.978 - MARGIN,
         reported=0.978,
+    ),
+)
+_IN_64S = (0.945, 0.974, 0.978, 0.979)  # what was reported of each in batches of 64
+
+EXPERIMENTS = (
+    *_MLPS,
+    *(
+        replace(
+            recipe,
+            name=f"{recipe.name}-64",
+            summary=f"{recipe.name} in batches of 64.",
+            batch_size=64,
+            min_accuracy=reported - MARGIN,
+            reported=reported,
+        )
+        for recipe, reported in zip(_MLPS, _IN_64S, strict=True)
     ),
     replace(
         _MLP,
@@ -187,17 +203,17 @@ EXPERIMENTS = (
     replace(
         _TREE,
         name="fashion-forest",
-        summary="A hundred trees, cut to a depth of 10 to be small enough to commit.",
-        net=Estimator(kind="forest", max_depth=10, min_leaf=5),
-        min_accuracy=0.83,
+        summary="A hundred trees, grown to the end.",
+        net=Estimator(kind="forest"),
+        min_accuracy=0.88 - MARGIN,
         reported=0.88,
     ),
     replace(
         _TREE,
         name="fashion-svm",
-        summary="A support vector machine with a radial kernel on 10,000 images.",
-        net=Estimator(kind="svm", images=10_000),
-        min_accuracy=0.85,
+        summary="A support vector machine with a radial kernel.",
+        net=Estimator(kind="svm"),
+        min_accuracy=0.88 - MARGIN,
         reported=0.88,
     ),
 )

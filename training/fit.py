@@ -15,13 +15,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training import checkpoint, nets
+from training import allocator, checkpoint, nets
 from training.augment import augment
 from training.data import Images, Parts
 from training.nets import Network
 from training.optimizers import learning_rate, optimizers_for
 from training.outliers import outliers
-from training.recipe import Airbench, Backbone, Recipe
+from training.recipe import Recipe
 
 Device = Literal["auto", "cpu", "cuda"]
 PREPARED = 10_000  # training images that whitening and standardisation are measured on
@@ -93,6 +93,7 @@ def fit(
 
 def begin(recipe: Recipe, images: Tensor, initial: dict[str, Tensor] | None = None) -> Run:
     """A run before its first epoch, on the device of `images` (uint8[N, C, H, W])."""
+    allocator.keep()
     torch.manual_seed(recipe.seed)
     net = nets.build(recipe)
     with torch.no_grad():
@@ -100,7 +101,7 @@ def begin(recipe: Recipe, images: Tensor, initial: dict[str, Tensor] | None = No
     if initial is not None:
         net.load(initial)
     net.to(images.device)
-    if isinstance(recipe.net, Airbench | Backbone):
+    if net.channels_last:
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizers = optimizers_for(net, recipe)
     return Run(recipe, net, copy.deepcopy(net).eval(), optimizers)
@@ -135,7 +136,7 @@ def train_epoch(
                 group["lr"] = group["base_lr"] * lr / recipe.peak_lr
         batch = images[rows.to(images.device)].float() / 255
         batch = augment(batch, rows, recipe.augment, epoch, generator)
-        if isinstance(recipe.net, Airbench | Backbone):
+        if run.net.channels_last:
             batch = batch.contiguous(memory_format=torch.channels_last)
         wanted = labels[rows.to(labels.device)]
         strange = outliers(batch[::OUTLIERS], generator) if recipe.outliers else batch[:0]

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.backbones import BasicBlock, initialise
 from training.datasets import DATASETS
 from training.imagenet import PUBLISHED
-from training.recipe import Airbench, Backbone, Convolutional, Dense, Recipe
+from training.recipe import Airbench, Backbone, Convolutional, Dense, Recipe, Residual
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -24,6 +25,7 @@ class Network(nn.Module):
     """A classifier: float[N, C, H, W] in 0..1 -> logits float[N, K]."""
 
     batch = 1_000  # images at once where no gradient is needed
+    channels_last = False  # the order of numbers in memory that its layers are fastest with
 
     def prepare(self, images: Tensor) -> None:
         """Take from a sample of the training images what is not learnt by descent."""
@@ -53,6 +55,8 @@ def build(recipe: Recipe) -> Network:
         return Lenet(recipe.net, channels, dataset.shape[0], classes)
     if isinstance(recipe.net, Airbench):
         return AirbenchNet(recipe.net, channels, classes)
+    if isinstance(recipe.net, Residual):
+        return ResidualNet(recipe.net, channels, classes)
     if isinstance(recipe.net, Backbone):
         return BackboneNet(recipe.net, channels, classes)
     raise TypeError(f"recipe {recipe.name} is no network")
@@ -136,8 +140,11 @@ class Lenet(Network):
 class AirbenchNet(Network):
     """Whitening, groups, the maximum over what is left of the map, a linear head."""
 
+    channels_last = True
+
     def __init__(self, shape: Airbench, channels: int, classes: int) -> None:
         super().__init__()
+        self.views = shape.views
         self.standardise = Standardise(channels)
         filters = 2 * channels * 4  # each principal direction of 2x2 patches, and its opposite
         self.whiten = nn.Conv2d(channels, filters, 2)
@@ -164,9 +171,25 @@ class AirbenchNet(Network):
         self.whiten.bias.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.training or self.views == 1:
+            return self.logits(x)
+        # As airbench averages: the image itself counts as much as where it was moved to.
+        still, *moved = (
+            (self.logits(view) + self.logits(view.flip(3))) / 2 for view in (x, *diagonally(x))
+        )
+        return still / 2 + sum(moved) / (2 * len(moved))
+
+    def logits(self, x: Tensor) -> Tensor:
         x = self.groups(F.gelu(self.whiten(self.standardise(x))))
         logits: Tensor = self.head(x.amax(dim=(2, 3)))
         return logits
+
+
+def diagonally(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Images moved by a pixel, down and right, up and left; what enters is mirrored."""
+    height, width = x.shape[2:]
+    around = F.pad(x, (1, 1, 1, 1), mode="reflect")
+    return around[:, :, :height, :width], around[:, :, 2:, 2:]
 
 
 class Group(nn.Module):
@@ -205,11 +228,42 @@ class Shift(nn.BatchNorm2d):
         self.weight.requires_grad = False
 
 
+class ResidualNet(Network):
+    """A 3x3 convolution, stages of residual blocks, the mean of the map, a linear head."""
+
+    channels_last = True
+
+    def __init__(self, shape: Residual, channels: int, classes: int) -> None:
+        super().__init__()
+        self.standardise = Standardise(channels)
+        inner = shape.widths[0]
+        self.stem = nn.Conv2d(channels, inner, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(inner)
+        blocks = []
+        for stage, outer in enumerate(shape.widths):
+            for block in range(shape.blocks):
+                blocks.append(BasicBlock(inner, outer, stride=2 if stage and not block else 1))
+                inner = outer
+        self.blocks = nn.Sequential(*blocks)
+        self.head = nn.Linear(inner, classes)
+        initialise(self)
+
+    def prepare(self, images: Tensor) -> None:
+        self.standardise.measure(images)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.blocks(F.relu(self.norm(self.stem(self.standardise(x)))))
+        logits: Tensor = self.head(x.mean(dim=(2, 3)))
+        return logits
+
+
 class BackboneNet(Network):
     """Images standardised as for ImageNet, enlarged, and given to an architecture made for it.
 
     Its first layer takes the data set's channels, its last one gives the data set's classes.
     """
+
+    channels_last = True
 
     def __init__(self, shape: Backbone, channels: int, classes: int) -> None:
         super().__init__()
@@ -264,7 +318,7 @@ def multiply_accumulates(net: nn.Module, image: Tensor) -> int:
         weight = layer.weight
         assert isinstance(weight, Tensor)
         # Each output number of a layer costs one product for each weight of its filter.
-        total += output[0].numel() * weight[0].numel()
+        total += output.numel() * weight[0].numel()
 
     layers = [layer for layer in net.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
     hooks = [layer.register_forward_hook(count) for layer in layers]

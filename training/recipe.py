@@ -40,6 +40,18 @@ class Airbench:
 
     widths: tuple[int, ...]  # channels of each group
     depth: int = 2  # convolutions in a group
+    views: Literal[1, 6] = 1  # of an image, averaged outside training; 6: mirrored and moved
+
+
+@dataclass(frozen=True, kw_only=True)
+class Residual:
+    """Stages of blocks of two 3x3 convolutions with shortcuts, each stage halving the map.
+
+    The CIFAR-10 nets of He et al., 2015 (https://arxiv.org/abs/1512.03385, section 4.2).
+    """
+
+    widths: tuple[int, ...]  # channels of each stage
+    blocks: int  # of a stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +91,7 @@ class Backbone:
     width: float = 1.0  # of all its layers; the published weights are of width 1
 
 
-Net = Dense | Airbench | Convolutional | Backbone | Estimator
+Net = Dense | Airbench | Residual | Convolutional | Backbone | Estimator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +117,7 @@ class Recipe:
     dataset: str  # a key of training.datasets.DATASETS
     net: Net
     min_accuracy: float  # of the test images, 0..1: publishing refuses below it
-    epochs: int = 1
+    epochs: int = 1  # 0: the weights of `init_from` as they are
     batch_size: int = 128  # images per step
     peak_lr: float = 1e-3  # top of the schedule, at this batch size
     optimizer: Optimizer = "nesterov"
@@ -125,6 +137,7 @@ class Recipe:
     uncertain_rate: float = 0.01  # share of validation images to call uncertain
     alien_rate: float = 0.01  # share of validation images to call alien
     teacher: str = ""  # a published model whose answers are learnt beside the labels
+    init_from: str = ""  # a published model whose weights training starts from
     reported: float | None = None  # accuracy of the experiment that the recipe reproduces
     note: str = ""  # what a reader of the table should know while it is untrained
 
@@ -136,9 +149,10 @@ class Recipe:
                 value = getattr(self, name)
                 if isinstance(choices[0], str):
                     self._require(value in choices, name, f"one of {', '.join(choices)}")
-        for name in ("epochs", "batch_size"):
+        for name, least in (("epochs", 0 if self.init_from else 1), ("batch_size", 1)):
             value = getattr(self, name)
-            self._require(isinstance(value, int) and value >= 1, name, "a whole number from 1")
+            wanted = f"a whole number from {least}"
+            self._require(isinstance(value, int) and value >= least, name, wanted)
         for name in ("peak_lr",):
             self._require(0 < getattr(self, name) < float("inf"), name, "a number above 0")
         for name in ("momentum", "warmup", "label_smoothing", "ema"):
@@ -186,6 +200,7 @@ class Recipe:
         elif isinstance(self.net, Airbench):
             self._require(bool(self.net.widths), "net.widths", "at least one group")
             self._require(self.net.depth in (2, 3), "net.depth", "2 or 3")
+            self._require(self.net.views in (1, 6), "net.views", "1 or 6")
             side -= 1
             for group in range(len(self.net.widths)):
                 if side < 2:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from training.experiments import EXPERIMENTS
-from training.recipe import Airbench, Augment, Backbone, BadRecipe, Dense, Recipe
+from training.recipe import Airbench, Augment, Backbone, BadRecipe, Dense, Recipe, Residual
 
 WORN = Augment(shift=1, rotate=22, scale=0.12, shear=12, wear=0.4)  # how pictures of it vary
 HAND = Augment(shift=2, rotate=10, scale=0.1, shear=5)  # how handwriting varies
@@ -53,6 +53,14 @@ _OBJECTS = Recipe(
     split="refit",
     uncertain_rate=0.10,
     min_accuracy=0.92,
+)
+_OBJECTS_BEST = replace(
+    _OBJECTS,
+    name="cifar10-best",
+    summary="The same net for longer, with cutout; the teacher of cifar10-tiny.",
+    epochs=40,
+    augment=replace(_OBJECTS.augment, cutout=8),
+    min_accuracy=0.93,
 )
 
 _DEFAULTS = (
@@ -172,13 +180,14 @@ _DEFAULTS = (
         min_accuracy=0.945,
     ),
     _OBJECTS,
+    _OBJECTS_BEST,
     replace(
-        _OBJECTS,
-        name="cifar10-best",
-        summary="The same net for longer, with cutout; the teacher of cifar10-tiny.",
-        epochs=40,
-        augment=replace(_OBJECTS.augment, cutout=8),
-        min_accuracy=0.93,
+        _OBJECTS_BEST,
+        name="cifar10-best-views",
+        summary="cifar10-best as it is; six views of each image, mirrored and moved, are averaged.",
+        net=Airbench(widths=(64, 256, 256), views=6),
+        epochs=0,
+        init_from="cifar10-best",
     ),
     replace(
         _OBJECTS,
@@ -187,6 +196,20 @@ _DEFAULTS = (
         net=Airbench(widths=(32, 128, 160)),
         epochs=32,
         teacher="cifar10-best",
+        min_accuracy=0.89,
+    ),
+    Recipe(
+        name="cifar10-resnet20",
+        summary="What cifar10-tiny is compared with: the classic, with cutout.",
+        dataset="cifar10",
+        net=Residual(widths=(16, 32, 64), blocks=3),
+        epochs=60,
+        batch_size=128,
+        peak_lr=0.1,
+        weight_decay=5e-4,
+        augment=Augment(flip="random", shift=4, cutout=16),
+        split="refit",
+        uncertain_rate=0.10,
         min_accuracy=0.89,
     ),
 )

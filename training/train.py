@@ -170,32 +170,34 @@ def initial_weights(recipe: Recipe, options: Options, store: Store) -> dict[str,
 
     Raises BadWeights, NotFound.
     """
-    if options.init_from:
-        return published_weights(store, options.init_from)
+    if source := options.init_from or recipe.init_from:
+        return published_weights(store, source, f"{recipe.name} starts from {source}")
     if isinstance(recipe.net, Backbone) and recipe.net.pretrained:
         return imagenet.read(recipe.net.architecture, options.weights, options.data)
     return None
 
 
-def published_weights(store: Store, name: str) -> dict[str, Tensor]:
-    """The weights of `MODEL` (its live version) or `MODEL@VERSION`. Raises NotFound."""
+def published_weights(store: Store, name: str, need: str) -> dict[str, Tensor]:
+    """The weights of `MODEL` (its live version) or `MODEL@VERSION`.
+
+    Raises NotFound, which begins with the `need`.
+    """
     model, _, version = name.partition("@")
-    if not version:
-        model, version = store.resolve(model)
-    return export.weights((store.folder(model, version) / MODEL_FILE).read_bytes())
+    try:
+        if not version:
+            model, version = store.resolve(model)
+        return export.weights((store.folder(model, version) / MODEL_FILE).read_bytes())
+    except NotFound as error:
+        raise NotFound(
+            f"{need}, which is not published; `vitrine-train run {model}` first"
+        ) from error
 
 
 def teacher_of(recipe: Recipe, store: Store) -> Network:
     """The network of a published model, in evaluation mode. Raises NotFound."""
-    try:
-        weights = published_weights(store, recipe.teacher)
-    except NotFound as error:
-        raise NotFound(
-            f"{recipe.name} learns from {recipe.teacher}, which is not published; "
-            f"`vitrine-train run {recipe.teacher}` first"
-        ) from error
+    need = f"{recipe.name} learns from {recipe.teacher}"
     net = build(recipe_named(recipe.teacher))
-    net.load(weights)
+    net.load(published_weights(store, recipe.teacher, need))
     return net.eval()
 
 
@@ -207,7 +209,7 @@ def provenance(
         "recipe": recipe.name,
         "settings": json.loads(json.dumps(settings(recipe))),
         "seed": recipe.seed,
-        "init_from": options.init_from,
+        "init_from": options.init_from or recipe.init_from,
         "weights": weights_of(recipe),
         "extra": None
         if options.extra is None

@@ -45,6 +45,14 @@ def test_a_run_starts_from_given_weights(tmp_path: Path) -> None:
         assert torch.equal(second.net.state_dict()[key], value)
 
 
+def test_weights_are_taken_as_they_are_where_nothing_is_to_be_learnt(tmp_path: Path) -> None:
+    images = parts("mnist", 150)
+    wanted = fit(MLP, images, tmp_path / "first", device="cpu").average.state_dict()
+    recipe = replace(MLP, init_from="elsewhere", epochs=0)
+    found = fit(recipe, images, tmp_path / "second", device="cpu", initial=wanted).average
+    assert all(torch.equal(value, wanted[key]) for key, value in found.state_dict().items())
+
+
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="another network"):
         fit(MLP, parts("mnist", 150), tmp_path, device="cpu", initial={"x": torch.zeros(1)})
