@@ -11,6 +11,7 @@ import json
 import os
 import tempfile
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from benchmarks.servers import OURS, SERVERS, Place, Running, end_on_sigterm, fr
 from benchmarks.serving import say
 
 # Who is compared with whom: (server, form), ours first.
-FAMILIES: dict[str, tuple[tuple[str, str], ...]] = {
+Members = tuple[tuple[str, str], ...]
+Families = dict[str, Members]
+FAMILIES: Families = {
     "PNG": (
         (OURS, "PNG"),
         ("BentoML", "PNG (multipart)"),
@@ -39,6 +42,32 @@ CAPACITY_S = 3.0
 PERCENTILES = (50, 99, 99.9)
 
 
+@dataclass
+class Field:
+    """Servers that run, one awake at a time, what each is asked, and how much of it each can do."""
+
+    running: dict[str, Running] = field(default_factory=dict)
+    asked: dict[tuple[str, str], list[bytes]] = field(default_factory=dict)  # (server, form)
+    capacity: dict[tuple[str, str], float] = field(default_factory=dict)  # requests a second
+
+    def offer(
+        self, server: str, form: str, rate: float, seconds: float, connections: int | None = None
+    ) -> openloop.Outcome:
+        """Ask a server at a rate, after a second to get used to it."""
+        one = self.running[server]
+        stream = openloop.Stream(name=form, requests=self.asked[server, form], rate=rate)
+        one.resume()
+        if connections is None:
+            openloop.run(one.place.port, [stream], seconds=1)
+            outcome = openloop.run(one.place.port, [stream], seconds=seconds)
+        else:
+            outcome = openloop.run(
+                one.place.port, [stream], seconds=seconds, connections=connections
+            )
+        one.pause()
+        return outcome
+
+
 def measure(
     seconds: float, server_cpu: str, load_cpu: int, only_overload: bool = False
 ) -> dict[str, Any]:
@@ -46,79 +75,85 @@ def measure(
     still = stillness.measure(server_cpu)
     say(f"with no server a request would wait p99 {still[0]:.2f} p99.9 {still[1]:.2f} ms")
     os.sched_setaffinity(0, {load_cpu})
-    shown = images.load()
-    model = reference.build()
-    wanted = reference.session(model).run(["probabilities"], {"images": shown.pixels})[0]
-    points: list[dict[str, Any]] = []
-    capacities: dict[str, float] = {}
-    overload: list[dict[str, Any]] = []
+    families = {} if only_overload else FAMILIES
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vitrine-bench-")))
-        path = folder / "model.onnx"
-        path.write_bytes(model)
-        running: dict[str, Running] = {}
-        asked: dict[tuple[str, str], list[bytes]] = {}
-        for server in SERVERS:
-            names = {form for f in FAMILIES.values() for s, form in f if s == server.name}
-            if server.name == OURS:
-                names |= set(OVERLOAD_FORMS)
-            if not names or not server.installed() or (only_overload and server.name != OURS):
-                continue
-            place = Place(port=free_port(), folder=folder / str(len(running)), model=path)
-            one = Running(server, place, server_cpu)
-            stack.callback(one.stop)
-            one.wait_ready()
-            running[server.name] = one
-            for form in server.forms:
-                if form.name not in names:
-                    continue
-                requests = form.requests(shown)
-                asking.check(place.port, form, requests, wanted)
-                asked[server.name, form.name] = requests
-                file = place.folder / "requests"
-                forms.write(requests, file)
-                for length in (1.0, CAPACITY_S):
-                    capacity = wrk.run(
-                        place.port, file, connections=32, seconds=length, cpu=load_cpu
-                    ).rate
-                capacities[f"{server.name}: {form.name}"] = capacity
-                say(f"{server.name}, {form.name}: {capacity:,.0f} a second at most")
-            one.pause()
-        for family, members in FAMILIES.items() if not only_overload else ():
-            own = capacities[f"{OURS}: {members[0][1]}"]
-            theirs = [capacities.get(f"{s}: {f}", 0.0) for s, f in members[1:]]
-            rates = sorted({0.7 * c for c in theirs if c} | {share * own for share in SHARES})
-            for rate in rates:
-                for name, form_name in members:
-                    capacity = capacities.get(f"{name}: {form_name}", 0.0)
-                    if rate > SUSTAINABLE * capacity:
-                        continue
-                    one = running[name]
-                    one.resume()
-                    stream = openloop.Stream(
-                        name=form_name, requests=asked[name, form_name], rate=rate
-                    )
-                    openloop.run(one.place.port, [stream], seconds=1)
-                    outcome = openloop.run(one.place.port, [stream], seconds=seconds)
-                    one.pause()
-                    points.append(_point(family, name, rate, outcome, form_name))
-        ours = running[OURS]
-        ours.resume()
-        for form_name in OVERLOAD_FORMS:
-            capacity = capacities[f"{OURS}: {form_name}"]
-            stream = openloop.Stream(
-                name=form_name, requests=asked[OURS, form_name], rate=OVERLOAD * capacity
-            )
-            outcome = openloop.run(
-                ours.place.port, [stream], seconds=seconds, connections=OVERLOAD_CONNECTIONS
-            )
-            overload.append(_overload(form_name, capacity, outcome))
+        servers = gather(stack, families, server_cpu, load_cpu)
+        points = [
+            point
+            for family, members in families.items()
+            for rate in rates(servers, members)
+            for point in at_rate(servers, family, members, rate, seconds)
+        ]
+        overload = [overwhelm(servers, form, seconds) for form in OVERLOAD_FORMS]
     return {
         "stillness_ms": still,
-        "capacities": capacities,
+        "capacities": {f"{server}: {form}": c for (server, form), c in servers.capacity.items()},
         "points": points,
         "overload": overload,
     }
+
+
+def gather(stack: ExitStack, families: Families, server_cpu: str, load_cpu: int) -> Field:
+    """Start the servers that the families and the overload need; `stack` ends them."""
+    shown = images.load()
+    model = reference.build()
+    wanted = reference.session(model).run(["probabilities"], {"images": shown.pixels})[0]
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vitrine-bench-")))
+    path = folder / "model.onnx"
+    path.write_bytes(model)
+    needed = {member for members in families.values() for member in members}
+    needed |= {(OURS, form) for form in OVERLOAD_FORMS}
+    found = Field()
+    for server in SERVERS:
+        named = [form for form in server.forms if (server.name, form.name) in needed]
+        if not named or not server.installed():
+            continue
+        place = Place(port=free_port(), folder=folder / str(len(found.running)), model=path)
+        one = found.running[server.name] = Running(server, place, server_cpu)
+        stack.callback(one.stop)
+        one.wait_ready()
+        for form in named:
+            requests = form.requests(shown)
+            asking.check(place.port, form, requests, wanted)
+            found.asked[server.name, form.name] = requests
+            found.capacity[server.name, form.name] = capacity(place, requests, load_cpu)
+            rate = found.capacity[server.name, form.name]
+            say(f"{server.name}, {form.name}: {rate:,.0f} a second at most")
+        one.pause()
+    return found
+
+
+def capacity(place: Place, requests: list[bytes], load_cpu: int) -> float:
+    """Requests a second that a server answers to 32 connections, once it is warm."""
+    file = place.folder / "requests"
+    forms.write(requests, file)
+    wrk.run(place.port, file, connections=32, seconds=1.0, cpu=load_cpu)
+    return wrk.run(place.port, file, connections=32, seconds=CAPACITY_S, cpu=load_cpu).rate
+
+
+def rates(servers: Field, members: Members) -> list[float]:
+    """0.7 of what each peer can do, and shares of what we can."""
+    own = servers.capacity[members[0]]
+    peers = [servers.capacity[member] for member in members[1:] if member in servers.capacity]
+    return sorted({0.7 * rate for rate in peers} | {share * own for share in SHARES})
+
+
+def at_rate(
+    servers: Field, family: str, members: Members, rate: float, seconds: float
+) -> list[dict[str, Any]]:
+    """A point for each member that can keep up with the rate."""
+    able = [m for m in members if rate <= SUSTAINABLE * servers.capacity.get(m, 0.0)]
+    return [
+        _point(family, server, rate, servers.offer(server, form, rate, seconds), form)
+        for server, form in able
+    ]
+
+
+def overwhelm(servers: Field, form: str, seconds: float) -> dict[str, Any]:
+    """What becomes of three times as many requests as we can answer."""
+    most = servers.capacity[OURS, form]
+    outcome = servers.offer(OURS, form, OVERLOAD * most, seconds, OVERLOAD_CONNECTIONS)
+    return _overload(form, most, outcome)
 
 
 def _point(
