@@ -198,7 +198,7 @@ async function showAccuracy() {
   const record = await answer.json();
   const table = element("table");
   const head = element("tr");
-  for (const key of ["source", "window", "labelled", "correct", "rate", "interval"]) head.append(element("th", word(key)));
+  for (const key of ["source", "window", "correct", "rate", "interval"]) head.append(element("th", word(key)));
   table.append(head);
   const labelled = Object.entries(record.sources).filter(([, windows]) => windows.all.labelled > 0);
   for (const [source, windows] of labelled) {
@@ -207,7 +207,7 @@ async function showAccuracy() {
       const known = entry.labelled > 0;
       row.append(
         element("td", word(source)), element("td", word(key)),
-        element("td", entry.labelled), element("td", entry.correct),
+        element("td", `${entry.correct} / ${entry.labelled}`),
         element("td", known ? percent(entry.accuracy) : "–"),
         element("td", known ? entry.interval.map(percent).join(" – ") : "–"),
       );
