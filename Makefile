@@ -29,9 +29,8 @@ check: $(VENV)/.everything  ## lint, format and types
 format: $(VENV)/.everything  ## mend what ruff can mend
 	$(VENV)/bin/ruff check --fix . ; $(VENV)/bin/ruff format .
 
-accuracy: $(VENV)/.everything  ## every MNIST and Fashion-MNIST test image through URL, against the manifests (VITRINE_DATA)
-	$(VENV)/bin/python -m benchmarks.accuracy --url $(URL) --task digits
-	$(VENV)/bin/python -m benchmarks.accuracy --url $(URL) --task fashion
+accuracy: $(VENV)/.everything  ## every test image through URL, against the manifests (VITRINE_DATA; MODELS="NAME ..." or --all)
+	$(VENV)/bin/python -m benchmarks.accuracy --url $(URL) $(MODELS)
 
 demo-drift: $(VENV)/.everything  ## inverted and blurred images: accuracy and drift as Prometheus sees them
 	$(VENV)/bin/python -m benchmarks.drift

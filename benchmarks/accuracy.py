@@ -1,8 +1,8 @@
 """The accuracy of a running service: every test image as a PNG over HTTP, against the manifest.
 
-    python -m benchmarks.accuracy --url http://localhost:3000 --task digits --data data
+    python -m benchmarks.accuracy --url http://localhost:3000 --all --data data
 
-Exit 0 when the accuracy is exactly what the live version's manifest says, else 1.
+Exit 0 when the accuracy is exactly what each live version's manifest says, else 1.
 """
 
 from __future__ import annotations
@@ -69,20 +69,17 @@ def manifest_of(url: str, name: str) -> dict[str, Any]:
     return found
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description="Send all test images of a task to a running service, as PNGs.",
-        epilog="example: python -m benchmarks.accuracy --task fashion --data data",
-    )
-    parser.add_argument("--url", default="http://127.0.0.1:3000", help="(%(default)s)")
-    parser.add_argument("--task", default="digits", choices=DATASETS, help="(%(default)s)")
-    parser.add_argument("--model", help="a model's name; the task's model if not given")
-    parser.add_argument("--data", type=Path, help="folder of the data sets")
-    arguments = parser.parse_args(argv)
-    name = arguments.model or arguments.task
-    test = data.load_test(data.dataset_named(DATASETS[arguments.task]), arguments.data)
-    manifest = manifest_of(arguments.url, name)
-    found = ask(arguments.url, name, [png(image) for image in test.pixels])
+def names_of(url: str) -> list[str]:
+    """Every model that the service at `url` answers for."""
+    found = httpx.get(f"{url}/v1/models").raise_for_status().json()
+    return [str(entry["name"]) for entry in found["models"]]
+
+
+def compare(url: str, name: str, folder: Path | None) -> bool:
+    """Ask a model for all test images of its task; whether as many are right as it states."""
+    manifest = manifest_of(url, name)
+    test = data.load_test(data.dataset_named(DATASETS[manifest["task"]]), folder)
+    found = ask(url, name, [png(image) for image in test.pixels], name)
     correct, stated = int((found == test.labels).sum()), manifest["test"]
     same = (correct, len(found)) == (stated["correct"], stated["count"])
     print(
@@ -90,7 +87,22 @@ def main(argv: list[str] | None = None) -> int:
         f"{stated['correct']:,} of {stated['count']:,} in the manifest: "
         f"{'the same' if same else 'NOT THE SAME'}"
     )
-    return 0 if same else 1
+    return same
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description="Send all test images to models of a running service, as PNGs.",
+        epilog="example: python -m benchmarks.accuracy digits mnist-mlp256x2 --data data",
+    )
+    parser.add_argument("models", nargs="*", help="of models or tasks (default: each task's model)")
+    parser.add_argument("--all", action="store_true", help="every model of the service")
+    parser.add_argument("--url", default="http://127.0.0.1:3000", help="(%(default)s)")
+    parser.add_argument("--data", type=Path, help="folder of the data sets")
+    arguments = parser.parse_args(argv)
+    names = names_of(arguments.url) if arguments.all else arguments.models or list(DATASETS)
+    same = [compare(arguments.url, name, arguments.data) for name in names]
+    return 0 if all(same) else 1
 
 
 if __name__ == "__main__":
