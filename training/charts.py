@@ -73,7 +73,7 @@ def error(point: Point) -> float:
 
 def label(axis: Axes, points: list[Point]) -> None:
     """Names beside their points, each at the nearest place where it covers nothing."""
-    inside = axis.get_window_extent()
+    inside = axis.get_window_extent().padded(-6)  # clear of the axes
     places = [(point.milliseconds, error(point)) for point in points]
     taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in axis.transData.transform(places)]
     for line in axis.lines[:1]:  # the one that links the front, in short pieces

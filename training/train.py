@@ -31,7 +31,7 @@ from training.fit import Device, Run, fit, logits_of
 from training.footprint import peak_rss_mb
 from training.nets import Network, build
 from training.recipe import Backbone, Estimator, Recipe, settings
-from training.recipes import recipe_named
+from training.recipes import RECIPES, recipe_named
 
 RESULT = "result.json"
 
@@ -194,9 +194,8 @@ def published_weights(store: Store, name: str, need: str) -> dict[str, Tensor]:
             model, version = store.resolve(model)
         return export.weights((store.folder(model, version) / MODEL_FILE).read_bytes())
     except NotFound as error:
-        raise NotFound(
-            f"{need}, which is not published; `vitrine-train run {model}` first"
-        ) from error
+        hint = f"; `vitrine-train run {model}` first" if model in RECIPES else ""
+        raise NotFound(f"{need}: {error}{hint}") from error
 
 
 def teacher_of(recipe: Recipe, store: Store) -> Network:
