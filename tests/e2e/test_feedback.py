@@ -7,6 +7,7 @@ import random
 import signal
 import sqlite3
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -55,10 +56,16 @@ def totals(server: Server) -> Counter[tuple[str, str, str]]:
 
 
 def insist(client: httpx.Client, url: str, **content: Any) -> httpx.Response:
-    """POST until answered: a worker that dies takes its connections with it."""
+    """POST until answered, as clients should: again when a connection dies with its worker, and
+    after a moment when the ledger waits too long for a lock that the worker held (503).
+    """
+    until = time.monotonic() + PATIENCE_S
     while True:
         try:
-            return client.post(url, **content)
+            answer = client.post(url, **content)
+            if answer.status_code != 503 or time.monotonic() > until:
+                return answer
+            time.sleep(float(answer.headers["Retry-After"]))
         except httpx.TransportError:
             continue
 
