@@ -147,8 +147,7 @@ _DEFAULTS = (
         name="mnist-best",
         summary="Four times the width of mnist-tiny, and its teacher.",
         net=Airbench(widths=(64, 128, 256)),
-        epochs=20,
-        augment=replace(HAND, cutout=6),
+        epochs=24,
         teacher="",
     ),
     Recipe(
