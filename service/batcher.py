@@ -51,7 +51,7 @@ class Ran(NamedTuple):
 class Meter(Protocol):
     """Told of every batch; see service.meters."""
 
-    def batch(self, pixels: Pixels, ran_s: float) -> None: ...
+    def batch(self, pixels: Pixels, requests: int, ran_s: float) -> None: ...
     def waited(self, queued_s: float) -> None: ...
 
 
@@ -208,7 +208,7 @@ class Batcher:
         if run.failed is None:
             self.times.learn(at, ran_s)
         if len(run.pixels):
-            self._meter.batch(run.pixels, ran_s)
+            self._meter.batch(run.pixels, len(shares), ran_s)
 
     def measure(self, pixels: Pixels) -> None:
         """Run `pixels` off the record, to plan kernels and to have an estimate from the start.

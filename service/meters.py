@@ -87,6 +87,8 @@ class ModelMeter:
         self._predicted = [0] * len(self._classes)
         self._decided = dict.fromkeys(metrics.DECISIONS, 0)
         self._confident = 0.0
+        self._run = metrics.RUN.labels(name)
+        self._in_runs = 0.0  # seconds, each request's own
         self._rows = 0  # so far, to look at every eighth
         self._queue = metrics.QUEUE.labels(name)
         self._kept = 0  # rows that are yet to be counted
@@ -94,10 +96,11 @@ class ModelMeter:
         self._energies = np.empty(MAX_KEPT, np.float32)
         self._has_energy = "energy" in manifest.outputs
 
-    def batch(self, pixels: NDArray[np.uint8], ran_s: float) -> None:
-        """A run of N rows, uint8[N, ...], took `ran_s` seconds."""
+    def batch(self, pixels: NDArray[np.uint8], requests: int, ran_s: float) -> None:
+        """A run of N rows of so many requests, uint8[N, ...], took `ran_s` seconds."""
         rows = len(pixels)
         self.infer.observe(ran_s)
+        self._in_runs += requests * ran_s
         self.sizes.observe(rows)
         # A sum over pixels is 2 us a row: one row in eight tells a drift as well.
         for value in ink(pixels[-self._rows % INK_EVERY :: INK_EVERY]).tolist():
@@ -183,6 +186,9 @@ class ModelMeter:
             if count:
                 self._decisions[word].inc(count)
                 self._decided[word] = 0
+        if self._in_runs:
+            self._run.inc(self._in_runs)
+            self._in_runs = 0.0
         if self._confident:
             self._expected.inc(self._confident)
             self._confident = 0.0

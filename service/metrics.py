@@ -52,6 +52,11 @@ STAGE = Histogram(
     ("stage", "model"),
     buckets=SECONDS,
 )
+RUN = Counter(
+    "vitrine_request_run_seconds",
+    "Time of runs as requests saw it: of a run of eight requests, eight times its length.",
+    ("model",),
+)
 BATCH = Histogram("vitrine_batch_size_rows", "Rows in one run.", ("model",), buckets=ROWS)
 REFUSED = Counter("vitrine_refused", "Requests not served, by reason.", ("model", "reason"))
 PREDICTIONS = Counter(

@@ -42,37 +42,42 @@ def collect() -> Counted:
 _LAST = "vitrine_last_prediction_timestamp_seconds"
 
 
+def numbered(version: str) -> str:
+    """A version as a decimal number: perf_analyzer takes versions in statistics for integers."""
+    return str(int(version, 16))
+
+
 def statistics(counted: Counted, model: str, version: str) -> dict[str, Any]:
     """The protocol's record for one model.
 
-    A run serves many requests here, so `compute_infer` counts runs. The sizes of runs are in the
-    metric vitrine_batch_size_rows; `batch_stats` stays empty, since it would hold one for each
-    size there ever was.
+    Durations are sums over the requests that were answered, and all count these: perf_analyzer
+    divides one by the other, and ends itself where the counts differ. `batch_stats` stays empty,
+    since it would hold one for each size there ever was: see the metric vitrine_batch_size_rows.
     """
 
     def count(name: str) -> int:
         return round(counted.get((model, name), 0.0))
 
-    def duration(name: str, stage: str = "") -> dict[str, int]:
-        seconds = counted.get((model, f"{name}_sum{stage}"), 0.0)
-        return {"count": count(f"{name}_count{stage}"), "ns": round(seconds * 1e9)}
+    answered = count("vitrine_request_duration_seconds_count")
 
-    success = duration("vitrine_request_duration_seconds")
+    def duration(name: str) -> dict[str, int]:
+        return {"count": answered, "ns": round(counted.get((model, name), 0.0) * 1e9)}
+
     none = {"count": 0, "ns": 0}
-    stage = "vitrine_stage_duration_seconds"
+    stage = "vitrine_stage_duration_seconds_sum"
     return {
         "name": model,
-        "version": version,
+        "version": numbered(version),
         "last_inference": round(counted.get((model, _LAST), 0.0) * 1000),
         "inference_count": count("vitrine_batch_size_rows_sum"),
         "execution_count": count("vitrine_batch_size_rows_count"),
         "inference_stats": {
-            "success": success,
+            "success": duration("vitrine_request_duration_seconds_sum"),
             "fail": {"count": count("failed"), "ns": 0},
-            "queue": duration(stage, " queue"),
-            "compute_input": duration(stage, " decode"),
-            "compute_infer": duration(stage, " infer"),
-            "compute_output": {"count": success["count"], "ns": 0},
+            "queue": duration(f"{stage} queue"),
+            "compute_input": duration(f"{stage} decode"),
+            "compute_infer": duration("vitrine_request_run_seconds_total"),
+            "compute_output": {"count": answered, "ns": 0},
             "cache_hit": none,
             "cache_miss": none,
         },

@@ -1,6 +1,7 @@
 """The Open Inference Protocol (V2): tensors in, tensors out, for the clients of Triton and KServe.
 
-A task's name is accepted and the model's answered. Only the live version is served.
+A task's name is accepted and the model's answered. Only the live version is served; its
+name is a hexadecimal number, and is understood in decimal too.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from service.http import JSON, NOTHING, Header, Problem, Request, Response
 from service.live import Live
 from service.runner import Pixels
 from service.settings import Settings
-from service.statistics import collect, statistics
+from service.statistics import collect, numbered, statistics
 from service.tensors import Inference, Signature
 from service.wire import Malformed
 
@@ -142,7 +143,7 @@ class V2:
         if word != "versions" or not version or "/" in version:
             raise Problem(404, NOTHING)
         live = await self._classifier.live(name)
-        if version != live.version:
+        if version not in (live.version, numbered(live.version)):
             raise Problem(
                 404, f"only the live version of {live.name} is served, which is {live.version}"
             )

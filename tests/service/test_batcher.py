@@ -61,11 +61,13 @@ class Notes:
 
     def __init__(self) -> None:
         self.rows: list[int] = []
+        self.requests: list[int] = []
         self.waits: list[float] = []
 
-    def batch(self, pixels: Pixels, ran_s: float) -> None:
+    def batch(self, pixels: Pixels, requests: int, ran_s: float) -> None:
         assert ran_s >= 0
         self.rows.append(len(pixels))
+        self.requests.append(requests)
 
     def waited(self, queued_s: float) -> None:
         self.waits.append(queued_s)
@@ -139,6 +141,7 @@ async def test_what_arrives_while_a_batch_runs_leaves_together() -> None:
     answers = await settle([first, *others])
     assert [values(ran) for ran in answers if isinstance(ran, Ran)] == [[1], [2], [3], [4]]
     assert it.model.batches == [[1], [2, 3, 4]]
+    assert it.meter.requests == [1, 3]
 
 
 async def test_a_large_request_is_split_and_joined_in_order() -> None:
@@ -146,6 +149,7 @@ async def test_a_large_request_is_split_and_joined_in_order() -> None:
     ran = await it.batcher.submit(rows(*range(10)), SOON)
     assert values(ran) == list(range(10))
     assert it.meter.rows == [4, 4, 2]
+    assert it.meter.requests == [1, 1, 1]
     assert it.meter.waits == [0.0]
 
 

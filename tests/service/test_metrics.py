@@ -125,7 +125,7 @@ requests.flush()
 READY.set(1)
 meter = ModelMeter(toy.manifest(version="0" * 12), "cpu")
 meter.live(True)
-meter.batch(toy.white(4), 0.002)
+meter.batch(toy.white(4), 2, 0.002)
 meter.predicted(0, 0.9, "accept")
 meter.flush(5)
 """
@@ -167,6 +167,7 @@ def test_a_dead_workers_counts_stay_and_its_gauges_go(tmp_path: Path) -> None:
     assert value(text, "vitrine_request_duration_seconds_count", **of) == 6
     assert value(text, "vitrine_refused_total", reason="queue") == 2
     assert value(text, "vitrine_batch_size_rows_sum", model="toy") == 8
+    assert value(text, "vitrine_request_run_seconds_total", model="toy") == pytest.approx(0.008)
     assert value(text, "vitrine_predictions_total", **{"class": "bright"}) == 2
     assert value(text, "vitrine_predictions_total", **{"class": "dark"}) == 0
     assert value(text, "vitrine_ink_count", model="toy") == 2  # each worker's first of eight
