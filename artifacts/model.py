@@ -144,8 +144,7 @@ def from_bytes(
     graph.check(data)
     providers = providers_for(execution_provider)
     options = _session_options(threads)
-    if providers == [_CPU]:  # no cost in speed, half the memory; batches then need no padding
-        options.enable_cpu_mem_arena = False
+    if providers == [_CPU]:  # no plan of memory for each batch size: batches then need no padding
         options.enable_mem_pattern = False
     session = _session(data, options, providers, device)
     if execution_provider == "cuda" and _CUDA not in session.get_providers():

@@ -73,7 +73,7 @@ CONFIDENCE = Histogram(
 )
 INK = Histogram(
     "vitrine_ink",
-    "Mean brightness, 0..1, of the pixels a model saw; of one row in eight.",
+    "Mean brightness, 0..1, of the pixels a model saw; of one run in eight.",
     _MODEL,
     buckets=INK_EDGES,
 )

@@ -72,7 +72,7 @@ class Runner:
             return None
         if self._buckets:
             outputs = outputs[:count]
-        if len(outputs) != count or not math.isfinite(float(outputs.probabilities.sum())):
+        if len(outputs) != count or not math.isfinite(np.add.reduce(outputs.probabilities, None)):
             return None
         return outputs
 

@@ -170,7 +170,7 @@ def test_a_dead_workers_counts_stay_and_its_gauges_go(tmp_path: Path) -> None:
     assert value(text, "vitrine_request_run_seconds_total", model="toy") == pytest.approx(0.008)
     assert value(text, "vitrine_predictions_total", **{"class": "bright"}) == 2
     assert value(text, "vitrine_predictions_total", **{"class": "dark"}) == 0
-    assert value(text, "vitrine_ink_count", model="toy") == 2  # each worker's first of eight
+    assert value(text, "vitrine_ink_count", model="toy") == 8  # each worker's first run of eight
     assert value(text, "vitrine_workers_ready") == 1
     assert value(text, "vitrine_in_flight_requests") == 2
     assert value(text, "vitrine_queue_rows", model="toy") == 5
