@@ -112,7 +112,7 @@ _DEFAULTS = (
     ),
     Recipe(
         name="fashion-cnn",
-        summary="The garments' default.",
+        summary="The garments' default: nearly as accurate as fashion-tiny, and knows strangers.",
         dataset="fashion-mnist",
         net=Airbench(widths=(32, 64, 128)),
         epochs=24,
