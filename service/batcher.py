@@ -18,6 +18,10 @@ from service.estimate import RunTimes
 from service.runner import Pixels, Run, Runner
 from service.turns import Turns
 
+# A full queue is searched for cancelled requests this often, and not for each one it refuses: there
+# may be a thousand to look at, and when most are refused that was most of the work.
+SEARCH_EVERY_S = 0.005
+
 
 class Refused(Exception):
     """Not accepted: no room in the queue, or the answer would come too late."""
@@ -116,6 +120,7 @@ class Batcher:
         self._jobs: deque[_Job] = deque()
         self._running: list[Share] = []
         self._closed = False
+        self._search_at = 0.0  # a time of the clock
 
     def submit(self, rows: Pixels, deadline: float) -> asyncio.Future[Ran]:
         """Queue `rows`, uint8[N, ...], N at least 1; the future answers for all of them, in order.
@@ -246,9 +251,12 @@ class Batcher:
         """Take the cancelled out of the queue. Raises Refused where that is not enough."""
         if count > self._max_queue:
             raise TooManyRows(f"{count} rows in one request, at most {self._max_queue} may be", 1.0)
-        kept = [job for job in self._jobs if not job.future.done()]
-        self._jobs = deque(kept)
-        self.queued = sum(len(job.rows) - job.taken for job in kept)
+        now = self._turns.clock()
+        if now >= self._search_at:
+            self._search_at = now + SEARCH_EVERY_S
+            kept = [job for job in self._jobs if not job.future.done()]
+            self._jobs = deque(kept)
+            self.queued = sum(len(job.rows) - job.taken for job in kept)
         if self.queued + count > self._max_queue:
             raise Refused(
                 f"{self.queued} rows are waiting, at most {self._max_queue} may",

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from artifacts.model import Outputs
-from service.batcher import Batcher, Late, Ran, Refused, RowFailed, TooManyRows
+from service.batcher import SEARCH_EVERY_S, Batcher, Late, Ran, Refused, RowFailed, TooManyRows
 from service.estimate import RunTimes
 from service.runner import Pixels, Runner
 from service.turns import Turns
@@ -417,5 +417,8 @@ async def test_a_full_queue_is_told_before_a_body_is_read() -> None:
     with pytest.raises(Refused):
         it.batcher.admit()
     waiting[0].cancel()
+    with pytest.raises(Refused):  # a queue is not searched for each request that it refuses
+        it.batcher.admit()
+    it.clock.now += SEARCH_EVERY_S
     it.batcher.admit()
     await settle(waiting)
