@@ -27,6 +27,10 @@ TRIAL_LIMIT_S = 30.0  # for the golden samples; a graph that needs longer is of 
 TRIAL_LIMIT_BYTES = 1024**3  # weights and activations of the trial
 TRIAL_ROWS = 8  # images at a time, so that a large net stays far below the limit
 
+# Images that a CPU core runs at once: what the layers hand on of so many stays in its own cache.
+# All 32 of a batch at once take 4 % longer each, 64 take 8 %; 8 are as good.
+SLICE = 16
+
 _CUDA = "CUDAExecutionProvider"
 _CPU = "CPUExecutionProvider"
 
@@ -72,7 +76,14 @@ class Model:
             raise ValueError(
                 f"pixels are {pixels.dtype}{list(pixels.shape)}, expected uint8{['N', *wanted]}"
             )
-        answers = self._session.run(self._names, {INPUT: pixels})
+        if self.provider == "cuda" or len(pixels) <= SLICE:
+            answers = self._session.run(self._names, {INPUT: pixels})
+        else:
+            parts = [
+                self._session.run(self._names, {INPUT: pixels[first : first + SLICE]})
+                for first in range(0, len(pixels), SLICE)
+            ]
+            answers = [np.concatenate(part) for part in zip(*parts, strict=True)]
         return Outputs(answers[0], answers[1] if len(answers) > 1 else None)
 
     def verify(self, samples: dict[str, NDArray[Any]]) -> None:

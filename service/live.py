@@ -14,10 +14,6 @@ from service.meters import ModelMeter
 from service.settings import Settings
 from service.turns import Turns
 
-# Rows in one run, unless settings say. Beyond 16 a core gains nothing, since what the layers hand
-# on no longer fits its cache: 32 rows take 4 % longer each, 64 take 8 %. A GPU has cores to fill.
-MAX_BATCH: dict[loading.Provider, int] = {"cpu": 16, "cuda": 64}
-
 
 class Live:
     """A version that answers: its manifest, its queue and its counts."""
@@ -29,15 +25,14 @@ class Live:
         self.version = model.manifest.version
         self.provider = model.provider
         self.meter = ModelMeter(model.manifest, model.provider)
-        max_batch = settings.max_batch or MAX_BATCH[model.provider]
         self.batcher = Batcher(
             turns,
             model.predict,
-            max_batch=max_batch,
+            max_batch=settings.max_batch,
             max_queue=settings.max_queue,
             meter=self.meter,
             # CUDA plans anew for each batch size, so it gets few of them, all planned by `warm`.
-            buckets=batch_sizes(max_batch) if model.provider == "cuda" else (),
+            buckets=batch_sizes(settings.max_batch) if model.provider == "cuda" else (),
         )
         self.used = time.monotonic()
 

@@ -43,7 +43,7 @@ class Settings:
     max_inflight_bytes: int = 256 * 1024 * 1024  # bodies held at once, for one worker
     max_images: int = 256  # in one request
     max_pixels: int = 50_000_000  # in one image
-    max_batch: int = 0  # rows in one run of a model; 0: what suits its provider
+    max_batch: int = 32  # rows in one run of a model
     max_queue: int = 1024  # rows waiting for one model
 
     api_keys: tuple[str, ...] = field(
@@ -185,7 +185,7 @@ _PARSERS: dict[str, _Parser] = {
     "max_inflight_bytes": _integer(_MEGABYTE, 1024 * 1024 * _MEGABYTE),
     "max_images": _integer(1, 100_000),
     "max_pixels": _integer(784, 1_000_000_000),
-    "max_batch": _integer(0, 4096),
+    "max_batch": _integer(1, 4096),
     "max_queue": _integer(16, 1_000_000),
     "api_keys": _listed("keys of at least 16 characters", 16),
     "admin_keys": _listed("keys of at least 16 characters", 16),

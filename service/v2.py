@@ -120,9 +120,8 @@ class V2:
 
     async def config(self, request: Request, subject: str) -> Response:
         """The model's configuration, as the extension names it."""
-        live = await self._live(subject)
-        config = self._signature(live).config(live.batcher.max_batch)
-        return Response(200, orjson.dumps(config), [JSON])
+        signature = self._signature(await self._live(subject))
+        return Response(200, orjson.dumps(signature.config(self._settings.max_batch)), [JSON])
 
     async def stats(self, request: Request, subject: str | None = None) -> Response:
         """What all workers of this server did for a model, or for each, since it was started."""

@@ -25,7 +25,7 @@ from artifacts import manifest as contract
 from artifacts import model as loading
 from artifacts.gpus import NoGpu
 from artifacts.manifest import BadArtifact, Manifest
-from artifacts.model import Model, NoProvider, Outputs
+from artifacts.model import SLICE, Model, NoProvider, Outputs
 from artifacts.samples import pack_samples
 from tests import toy
 
@@ -112,6 +112,14 @@ def test_an_image_is_answered_the_same_alone_and_in_any_batch(model: Model) -> N
     alone = model.predict(toy.white()).probabilities
     for count in (2, 7, 64):
         assert np.array_equal(model.predict(toy.white(count)).probabilities[-1:], alone)
+
+
+def test_many_images_keep_their_order(model: Model) -> None:
+    bright = np.random.default_rng(0).integers(0, 2, 2 * SLICE + 5).astype(np.bool_)
+    found = model.predict(np.where(bright[:, None, None], toy.white(), toy.black()))
+    assert ((found.probabilities[:, 0] > 0.5) == bright).all()
+    assert found.energy is not None
+    assert found.energy.shape == bright.shape
 
 
 @pytest.mark.parametrize(
