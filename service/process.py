@@ -16,7 +16,7 @@ from typing import Any
 from prometheus_client.registry import Collector
 
 from artifacts.store import Store
-from service import capture, memory, meters, metrics
+from service import capture, memory, meters, metrics, sharing
 from service.classifier import Classifier
 from service.clerk import Clerk
 from service.database import BadLedger, file_url
@@ -113,7 +113,10 @@ class Process:
         A worker shares its port with others, so it hears nobody until it can answer; but one whose
         models take their time comes up all the same, and says so.
         """
-        self._heads = Heads(connections_here(), self.settings.head_timeout_s)
+        connections = connections_here()
+        self._heads = Heads(connections, self.settings.head_timeout_s)
+        if folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+            sharing.share(Path(folder), connections)
         load = asyncio.create_task(self._load())
         self._tasks = [load, asyncio.create_task(self._tick())]
         self._listen_for_the_end()

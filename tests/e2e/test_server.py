@@ -95,6 +95,22 @@ def test_both_workers_predict(server: Server) -> None:
     server.wait_for_metric("vitrine_workers_ready 2.0")
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+def test_connections_are_shared_by_the_workers(server: Server, at_once: bool) -> None:
+    server.wait_for_metric("vitrine_workers_ready 2.0")
+    with contextlib.ExitStack() as stack, ThreadPoolExecutor(16) as pool:
+        opened = (pool.map if at_once else map)(connect, [server] * 16)
+        connections = [stack.enter_context(connection) for connection in opened]
+        workers = Counter[bytes]()
+        for connection in connections:
+            connection.sendall(b"GET /livez HTTP/1.1\r\nHost: vitrine\r\n\r\n")
+            head = connection.recv(65536).lower()
+            workers[head.partition(b"x-request-id: ")[2].partition(b"-")[0]] += 1
+    assert sum(workers.values()) == 16
+    assert len(workers) == 2
+    assert min(workers.values()) >= 4, "even where one of them is busy for a while"
+
+
 def test_activate_and_rollback_under_load_fail_no_request(server: Server) -> None:
     store = Store(server.state)
     old = store.catalog().live["toy"].version
