@@ -53,13 +53,9 @@ class Heads:
         return closed
 
 
-def connections_here() -> Collection[Any]:
-    """The connections of the uvicorn server that this process runs; empty where there is none.
+def server_here() -> ServerState | None:
+    """The state of the uvicorn server that this process runs; None where there is none.
 
     uvicorn tells its application nothing of itself, so its state is looked for, once.
     """
-    for found in gc.get_objects():
-        if type(found) is ServerState:
-            connections: Collection[Any] = found.connections
-            return connections
-    return ()
+    return next((found for found in gc.get_objects() if type(found) is ServerState), None)

@@ -22,7 +22,7 @@ from service.clerk import Clerk
 from service.database import BadLedger, file_url
 from service.docs import Docs
 from service.feedback import Feedback, Versions
-from service.heads import Heads, connections_here
+from service.heads import Heads, server_here
 from service.http import Bodies
 from service.keys import KeyRing
 from service.ledger import Ledger
@@ -113,10 +113,10 @@ class Process:
         A worker shares its port with others, so it hears nobody until it can answer; but one whose
         models take their time comes up all the same, and says so.
         """
-        connections = connections_here()
-        self._heads = Heads(connections, self.settings.head_timeout_s)
-        if folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-            sharing.share(Path(folder), connections)
+        if server := server_here():
+            if folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+                sharing.share(Path(folder), server)
+            self._heads = Heads(server.connections, self.settings.head_timeout_s)
         load = asyncio.create_task(self._load())
         self._tasks = [load, asyncio.create_task(self._tick())]
         self._listen_for_the_end()
