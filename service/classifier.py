@@ -23,7 +23,7 @@ from artifacts.store import NotFound
 from service.batcher import Late, Ran, Refused, RowFailed, TooManyRows
 from service.capture import Capture
 from service.decoding import Decoder, late
-from service.http import Problem, retry_after
+from service.http import Disconnected, Problem, Request, retry_after
 from service.live import Live
 from service.models import Models, NotReady
 from service.receipts import Signer
@@ -127,10 +127,15 @@ class Classifier:
         except Refused as refusal:
             raise _refused(refusal) from refusal
 
-    async def ran(self, live: Live, rows: NDArray[np.uint8], deadline: float) -> Ran:
-        """The model's outputs for the rows. Raises Problem 429, 500 or 504."""
+    async def ran(self, live: Live, rows: NDArray[np.uint8], request: Request) -> Ran:
+        """The model's outputs for the rows. Raises Problem 429, 500 or 504, Disconnected."""
         try:
-            return await live.batcher.submit(rows, deadline)
+            request.waits_for = future = live.batcher.submit(rows, request.deadline)
+            return await future
+        except asyncio.CancelledError:
+            if request.abandoned:
+                raise Disconnected from None
+            raise
         except TooManyRows as refusal:
             raise Problem(413, refusal.reason, reason="too_large") from refusal
         except Refused as refusal:
@@ -141,29 +146,29 @@ class Classifier:
             raise Problem(500, str(failure), reason="model") from failure
 
     async def classify(
-        self, live: Live, data: bytes, query: Query, deadline: float
+        self, live: Live, data: bytes, query: Query, request: Request
     ) -> dict[str, Any]:
         """One image's entry in `predictions`. Raises BadImage, Problem."""
         began = time.perf_counter()
-        placed = await self.decoder.one(live, data, query.preprocess, deadline)
+        placed = await self.decoder.one(live, data, query.preprocess, request.deadline)
         decoded_s = time.perf_counter() - began
         candidates = placed.candidates
         rows = candidates[0][None] if len(candidates) == 1 else np.stack(candidates)
-        ran = await self.ran(live, rows, deadline)
+        ran = await self.ran(live, rows, request)
         entry = self._entry(live, placed, ran, query)
         if query.timing:  # taken out again by whoever writes the header
             entry["timing"] = (decoded_s, ran.queued_s, ran.ran_s)
         return entry
 
     async def classify_each(
-        self, live: Live, images: list[bytes], query: Query, deadline: float
+        self, live: Live, images: list[bytes], query: Query, request: Request
     ) -> list[dict[str, Any] | Failed]:
         """Entries for many images, in order; a bad one fails alone. Raises Problem for them all."""
         began = time.perf_counter()
-        found = await self.decoder.each(live, images, query.preprocess, deadline)
+        found = await self.decoder.each(live, images, query.preprocess, request.deadline)
         decoded_s = time.perf_counter() - began
         good = [placed for placed in found if isinstance(placed, Placed)]
-        runs = iter(await self.ran_each(live, good, deadline))
+        runs = iter(await self.ran_each(live, good, request))
         entries: list[dict[str, Any] | Failed] = []
         for placed in found:
             if isinstance(placed, BadImage):
@@ -180,7 +185,7 @@ class Classifier:
         return entries
 
     async def ran_each(
-        self, live: Live, images: list[Placed], deadline: float
+        self, live: Live, images: list[Placed], request: Request
     ) -> list[Ran | Problem]:
         """The model's outputs for each image's rows; one on which it fails, fails alone.
 
@@ -190,11 +195,11 @@ class Classifier:
             return []
         rows = [row for placed in images for row in placed.candidates]
         try:
-            ran = await self.ran(live, np.stack(rows), deadline)
+            ran = await self.ran(live, np.stack(rows), request)
         except Problem as problem:
             if problem.reason != "model":
                 raise
-            return [problem] if len(images) == 1 else await self._ran_alone(live, images, deadline)
+            return [problem] if len(images) == 1 else await self._ran_alone(live, images, request)
         if len(images) == 1:
             return [ran]
         runs: list[Ran | Problem] = []
@@ -206,10 +211,10 @@ class Classifier:
         return runs
 
     async def _ran_alone(
-        self, live: Live, images: list[Placed], deadline: float
+        self, live: Live, images: list[Placed], request: Request
     ) -> list[Ran | Problem]:
         """The rare way: every image for itself, because the model failed on some of them."""
-        tasks = [asyncio.ensure_future(self.ran_each(live, [one], deadline)) for one in images]
+        tasks = [asyncio.ensure_future(self.ran_each(live, [one], request)) for one in images]
         try:
             return [ran for (ran,) in await asyncio.gather(*tasks)]
         finally:  # the first Problem ends the request: take the other rows out of the queue

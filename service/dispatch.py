@@ -19,6 +19,7 @@ from service.http import (
     CLOSE,
     JSON,
     PROBLEM,
+    REQUEST,
     Disconnected,
     Header,
     Message,
@@ -86,7 +87,7 @@ class Dispatch:
         started = time.perf_counter()
         requests, surface = self._requests, "other"
         requests.in_flight += 1
-        request = Request(scope, receive, self._bodies, started)
+        scope[REQUEST] = request = Request(scope, receive, self._bodies, started)
         span = None if self._tracing is None else self._tracing.begin(request)
         status = 499  # as it stays when the client goes away first
         try:
@@ -129,13 +130,14 @@ class Dispatch:
         finally:
             requests.in_flight -= 1
             self._bodies.release(scope)
+            del scope[REQUEST]
             if span is not None and self._tracing is not None:
                 self._tracing.end(span, request, surface, status)
 
     async def _typed(self, scope: Scope, receive: Receive, send: Send) -> None:
         """BentoML's middleware and endpoint around a handler of ours."""
         started = time.perf_counter()
-        request = Request(scope, receive, self._bodies, started)
+        scope[REQUEST] = request = Request(scope, receive, self._bodies, started)
         status = 500
 
         async def answer() -> Response:
@@ -163,6 +165,7 @@ class Dispatch:
         finally:
             self._requests.in_flight -= 1
             self._bodies.release(scope)
+            del scope[REQUEST]
 
     def _other_method(self, method: str, route: Route) -> Response:
         allowed = sorted({*route.methods, "OPTIONS", *(["HEAD"] if "GET" in route.methods else [])})

@@ -8,12 +8,9 @@ bounds uvicorn, and tests/e2e/test_server.py starts the real one.
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable, Collection
 from typing import Any
-
-from uvicorn.server import ServerState
 
 
 class Heads:
@@ -51,11 +48,3 @@ class Heads:
                 connection.transport.close()
                 closed += 1
         return closed
-
-
-def server_here() -> ServerState | None:
-    """The state of the uvicorn server that this process runs; None where there is none.
-
-    uvicorn tells its application nothing of itself, so its state is looked for, once.
-    """
-    return next((found for found in gc.get_objects() if type(found) is ServerState), None)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import os
 import re
+import time
 import types
 import zlib
 from collections.abc import (
@@ -34,6 +36,7 @@ _T = TypeVar("_T")
 JSON: Header = (b"content-type", b"application/json")
 PROBLEM: Header = (b"content-type", b"application/problem+json")
 CLOSE: Header = (b"connection", b"close")
+REQUEST = "vitrine.request"  # the scope's key of the Request, for as long as it is answered
 NOTHING = "there is nothing at this path; see /docs"
 
 INLINE_INFLATE = 2048  # compressed bytes; so few inflate to 2 MB at most, in a millisecond or two
@@ -187,20 +190,48 @@ def _resume(started: Coroutine[Any, Any, _T], pending: Any) -> Generator[Any, An
 class Request:
     """One HTTP request, as the surfaces see it."""
 
-    __slots__ = ("_bodies", "_receive", "headers", "id", "model", "scope", "started")
+    __slots__ = (
+        "_bodies",
+        "_receive",
+        "abandoned",
+        "deadline",
+        "headers",
+        "id",
+        "model",
+        "scope",
+        "started",
+        "waits_for",
+    )
 
     def __init__(self, scope: Scope, receive: Receive, bodies: Bodies, started: float) -> None:
         self.scope = scope
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.id = request_id(self.headers)
         self.started = started  # time.perf_counter()
+        self.deadline = math.inf  # a time of the same clock
         self.model = ""  # the served model's name, once it is known; for metrics and the log
+        self.abandoned = False
+        self.waits_for: asyncio.Future[Any] | None = None  # its rows in a model's queue
         self._receive = receive
         self._bodies = bodies
 
     async def body(self) -> bytes:
         """The whole body within its limits; see `Bodies.read`."""
         return await self._bodies.read(self.scope, self.headers, self._receive)
+
+    def allow(self, seconds: float) -> None:
+        """Set the deadline: so long after it began.
+
+        It is for our part. A client on a slow line has another for the body, and half of ours
+        remains after it.
+        """
+        self.deadline = max(self.started + seconds, time.perf_counter() + seconds / 2)
+
+    def abandon(self) -> None:
+        """The client is gone: what waits for the model leaves its queue."""
+        self.abandoned = True
+        if self.waits_for is not None:
+            self.waits_for.cancel()
 
 
 class Response(NamedTuple):

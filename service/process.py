@@ -19,10 +19,11 @@ from artifacts.store import Store
 from service import capture, memory, meters, metrics, sharing
 from service.classifier import Classifier
 from service.clerk import Clerk
+from service.connections import take_over
 from service.database import BadLedger, file_url
 from service.docs import Docs
 from service.feedback import Feedback, Versions
-from service.heads import Heads, server_here
+from service.heads import Heads
 from service.http import Bodies
 from service.keys import KeyRing
 from service.ledger import Ledger
@@ -113,10 +114,10 @@ class Process:
         A worker shares its port with others, so it hears nobody until it can answer; but one whose
         models take their time comes up all the same, and says so.
         """
-        if server := server_here():
-            if folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-                sharing.share(Path(folder), server)
-            self._heads = Heads(server.connections, self.settings.head_timeout_s)
+        connections = take_over()
+        self._heads = Heads(connections, self.settings.head_timeout_s)
+        if folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+            sharing.share(Path(folder), connections)
         load = asyncio.create_task(self._load())
         self._tasks = [load, asyncio.create_task(self._tick())]
         self._listen_for_the_end()

@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from uvicorn.server import ServerState
+from service.connections import Connections
 
 log = logging.getLogger("vitrine")
 
@@ -73,18 +73,6 @@ class Counts:
             if row != self._row and rows[2 * row + 1] < least and _alive(process):
                 return True
         return False
-
-
-class Connections(set[Any]):
-    """Those of this worker, for uvicorn to keep: the others are told of each that ends."""
-
-    def __init__(self, counts: Counts) -> None:
-        super().__init__()
-        self._counts = counts
-
-    def discard(self, connection: Any) -> None:
-        super().discard(connection)
-        self._counts.tell(len(self))
 
 
 def _alive(process: int) -> bool:
@@ -170,8 +158,8 @@ class Listener:
             connection.close()
 
 
-def share(folder: Path, state: ServerState) -> None:
-    """Let the uvicorn of this state, which starts on the running loop, accept as above.
+def share(folder: Path, connections: Connections) -> None:
+    """Let the uvicorn of these connections, which starts on the running loop, accept as above.
 
     It offers no way to pass a listener, so the loop's own `create_server` is covered; other uses of
     it, without a socket, are left as they are.
@@ -181,7 +169,7 @@ def share(folder: Path, state: ServerState) -> None:
     except OSError as error:
         log.warning("connections are not shared evenly among the workers: %s", error)
         return
-    state.connections = connections = Connections(counts)
+    connections.on_end.append(lambda: counts.tell(len(connections)))
     loop = asyncio.get_running_loop()
     plain = loop.create_server
 

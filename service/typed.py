@@ -6,7 +6,6 @@ and call a broken image a fault of the server; so the form is read here, as ever
 
 from __future__ import annotations
 
-import time
 from functools import partial
 from typing import Any
 
@@ -31,7 +30,6 @@ class Typed:
 
     async def classify(self, request: Request) -> Response:
         """The same answer as `POST /v1/classify/{model}` with the files. Raises Problem."""
-        settings = self._settings
         kind = request.headers.get(b"content-type", b"")
         if not kind.lower().startswith(b"multipart/form-data"):
             raise Problem(
@@ -39,9 +37,7 @@ class Typed:
                 "expected multipart/form-data with the images as files; URLs are not fetched",
             )
         body = await request.body()
-        deadline = max(
-            request.started + settings.deadline_s, time.perf_counter() + settings.deadline_s / 2
-        )
+        request.allow(self._settings.deadline_s)
         images, values = await self._classifier.decoder.parsed(partial(self._form, kind), body)
         name = values.get("model")
         if not isinstance(name, str):
@@ -49,7 +45,7 @@ class Typed:
         query = _query(values)
         live = await self._classifier.live(name)
         request.model = live.name
-        found = await self._classifier.classify_each(live, images, query, deadline)
+        found = await self._classifier.classify_each(live, images, query, request)
         failures = [entry.status for entry in found if isinstance(entry, Failed)]
         # The client's fault unless it is all ours.
         status = min(failures) if len(failures) == len(found) else 200

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import time
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -37,7 +36,6 @@ class V1:
         query = Query.parse(request.scope["query_string"])
         live = await self._classifier.live(name)
         request.model = live.name
-        deadline = request.started + self._settings.deadline_s
         kind = (
             request.headers.get(b"content-type", b"")
             .partition(b";")[0]
@@ -48,20 +46,19 @@ class V1:
         form = self._form(kind)
         self._classifier.admit(live)
         body = await request.body()
-        # The deadline is for our part: a client on a slow line has its own, for the body.
-        deadline = max(deadline, time.perf_counter() + self._settings.deadline_s / 2)
+        request.allow(self._settings.deadline_s)
         if form is None:
             if not body:
                 raise Problem(422, "the body is empty, expected the bytes of an image")
             try:
-                entries: list[Any] = [await self._classifier.classify(live, body, query, deadline)]
+                entries: list[Any] = [await self._classifier.classify(live, body, query, request)]
             except BadImage as error:
                 raise Problem(422, str(error)) from error
             status = 200
         else:
             images = await self._classifier.decoder.parsed(partial(form, request), body)
             self._check_count(len(images))
-            found = await self._classifier.classify_each(live, images, query, deadline)
+            found = await self._classifier.classify_each(live, images, query, request)
             status = 200
             if all(isinstance(entry, Failed) for entry in found):
                 # The client's fault unless it is all ours.

@@ -71,9 +71,7 @@ class V2:
         self._classifier.admit(live)
         body = await request.body()
         now = time.perf_counter()
-        allowed_s = self._settings.deadline_s
-        # The deadline is for our part: a client on a slow line has its own, for the body.
-        deadline = max(request.started + allowed_s, now + allowed_s / 2)
+        request.allow(self._settings.deadline_s)
         try:
             length = request.headers.get(LENGTH)
             if len(body) > INLINE_PARSED and (length is None or len(length) > 4):  # JSON, mostly
@@ -81,11 +79,11 @@ class V2:
                 asked, rows, images = await self._classifier.decoder.beside(read)
             else:
                 asked, rows, images = _read(signature, length, body)
-            deadline = min(deadline, now + asked.timeout_s)
+            request.deadline = min(request.deadline, now + asked.timeout_s)
             if rows is None:
-                answers = await self._classified(live, asked, images, deadline)
+                answers = await self._classified(live, asked, images, request)
             else:
-                ran = await self._classifier.ran(live, rows, deadline)
+                ran = await self._classifier.ran(live, rows, request)
                 live.meter.answered(ran.outputs)
                 answers = self._answers(live, asked, rows, ran.outputs)
         except Malformed as error:
@@ -179,17 +177,18 @@ class V2:
         return Answers(probabilities, energy, indices, decisions, receipts)
 
     async def _classified(
-        self, live: Live, asked: Inference, images: list[bytes], deadline: float
+        self, live: Live, asked: Inference, images: list[bytes], request: Request
     ) -> Answers:
         """The answers for whole image files, one each. Raises Malformed naming the bad one."""
         placed = []
-        found = await self._classifier.decoder.each(live, images, asked.preprocess, deadline)
+        decoder = self._classifier.decoder
+        found = await decoder.each(live, images, asked.preprocess, request.deadline)
         for number, one in enumerate(found):
             if isinstance(one, BadImage):
                 raise Malformed(f"image {number}: {one}") from one
             placed.append(one)
         rows = [row for each in placed for row in each.candidates]
-        ran = await self._classifier.ran(live, np.stack(rows), deadline)
+        ran = await self._classifier.ran(live, np.stack(rows), request)
         said: list[Answer] = []
         begin = 0
         for each in placed:

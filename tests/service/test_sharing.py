@@ -7,16 +7,16 @@ import errno
 import multiprocessing
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from uvicorn.server import ServerState
 
 from service import sharing
-from service.sharing import Connections, Counts, Listener
+from service.connections import Connections
+from service.sharing import Counts, Listener
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -26,13 +26,16 @@ class Worker:
 
     def __init__(self, folder: Path, door: socket.socket) -> None:
         counts = Counts(folder)
-        self.connections = Connections(counts)
-        self.listener = Listener(self.protocol, door.dup(), counts, self.connections, None)
+        self.connections = here = Connections()
+        here.on_end.append(lambda: counts.tell(len(here)))
+        self.listener = Listener(self.protocol, door.dup(), counts, here, None)
 
     def protocol(self) -> asyncio.Protocol:
         connections = self.connections
 
         class Held(asyncio.Protocol):
+            cycle = None  # no request
+
             def connection_made(self, transport: asyncio.BaseTransport) -> None:
                 connections.add(self)
                 self.transport = transport
@@ -71,6 +74,12 @@ async def connect(door: socket.socket) -> Streams:
         return reader, writer
 
 
+async def close(streams: Sequence[Streams]) -> None:
+    for _, writer in streams:
+        writer.close()
+        await writer.wait_closed()
+
+
 async def test_connections_that_come_at_once_are_shared(
     workers: list[Worker], door: socket.socket
 ) -> None:
@@ -78,8 +87,7 @@ async def test_connections_that_come_at_once_are_shared(
     first, second = (len(worker.connections) for worker in workers)
     assert first + second == 32
     assert abs(first - second) <= 4
-    for _, writer in streams:
-        writer.close()
+    await close(streams)
 
 
 async def test_connections_that_come_one_by_one_are_shared(
@@ -88,8 +96,7 @@ async def test_connections_that_come_one_by_one_are_shared(
     for _ in range(2):  # nothing remains of the first ones
         streams = [await connect(door) for _ in range(8)]
         assert sorted(len(worker.connections) for worker in workers) == [4, 4]
-        for _, writer in streams:
-            writer.close()
+        await close(streams)
         while any(worker.connections for worker in workers):
             await asyncio.sleep(0.001)
 
@@ -100,8 +107,7 @@ async def test_a_worker_that_is_busy_is_not_waited_for(
     workers[0].listener.close()
     streams = [await connect(door) for _ in range(8)]
     assert len(workers[1].connections) == 8
-    for _, writer in streams:
-        writer.close()
+    await close(streams)
 
 
 def test_a_dead_worker_is_not_given_way_to_and_its_row_is_taken(tmp_path: Path) -> None:
@@ -145,6 +151,7 @@ async def test_without_file_descriptors_it_tries_again(
         listener.close()
         await listener.wait_closed()
         writer.close()
+        await writer.wait_closed()
     assert "Too many open files" in caplog.text
 
 
@@ -152,6 +159,6 @@ async def test_a_folder_that_cannot_be_written_leaves_all_as_it_was(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     loop = asyncio.get_running_loop()
-    sharing.share(tmp_path / "missing", ServerState())
+    sharing.share(tmp_path / "missing", Connections())
     assert "create_server" not in vars(loop)
     assert "not shared evenly" in caplog.text
