@@ -3,6 +3,7 @@ VENV ?= .venv
 PORT ?= 3000
 EXTRA ?= cpu
 IMAGE ?= vitrine
+STATE ?= build/none
 URL ?= http://127.0.0.1:3000
 PIP = $(VENV)/bin/pip install --quiet --constraint requirements/constraints.txt
 EVERYTHING = .[$(EXTRA),dev,train,imagenet,postgres,tracing,score,ray]
@@ -50,9 +51,9 @@ load: $(VENV)/.everything  ## load the service at URL with Locust; fails over a 
 soak: $(VENV)/.everything  ## minutes of mixed load: memory, pauses, bad answers
 	$(VENV)/bin/python -m benchmarks.soak
 
-models-page: $(VENV)/.everything  ## docs/models.md and docs/cards anew, of the release alone, on a quiet machine; RUNS="FOLDER ..." counts runs of several seeds
-	$(VENV)/bin/vitrine-train compare --state build/none $(if $(RUNS),--runs $(RUNS))
-	$(VENV)/bin/vitrine-train card --state build/none --all --out docs/cards
+models-page: $(VENV)/.everything  ## docs/models.md and docs/cards anew, on a quiet machine: the release and what STATE has; RUNS="FOLDER ..." counts runs of several seeds
+	$(VENV)/bin/vitrine-train compare --state $(STATE) $(if $(RUNS),--runs $(RUNS))
+	$(VENV)/bin/vitrine-train card --state $(STATE) --all --out docs/cards
 
 screenshots: $(VENV)/.everything  ## the pictures of the page in docs/images, made by its browser test
 	SCREENSHOTS=1 $(VENV)/bin/pytest --quiet tests/e2e/test_page.py
