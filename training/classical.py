@@ -91,6 +91,9 @@ def to_onnx(estimator: Any, shape: tuple[int, ...]) -> onnx.ModelProto:
     return model
 
 
+TREES = (DecisionTreeClassifier, RandomForestClassifier)
+
+
 def size_of(estimator: Any) -> int:
     """How many numbers it holds: thresholds and leaves, or support vectors."""
     if isinstance(estimator, DecisionTreeClassifier):
@@ -99,3 +102,8 @@ def size_of(estimator: Any) -> int:
         return sum(size_of(tree) for tree in estimator.estimators_)
     inner = estimator.calibrated_classifiers_[0].estimator
     return int(inner.support_vectors_.size)
+
+
+def macs_of(estimator: Any) -> int:
+    """Multiply-accumulates for one image: a kernel's distances; trees only compare."""
+    return 0 if isinstance(estimator, TREES) else size_of(estimator)

@@ -103,8 +103,14 @@ def draft_estimator(
     provenance: dict[str, Any],
 ) -> Draft:
     """The same for a scikit-learn classifier, compared with scikit-learn. Raises ExportFailed."""
-    size = classical.size_of(estimator)
-    manifest = manifest_for(recipe, dataset, calibration, provenance, parameters=size, macs=0)
+    manifest = manifest_for(
+        recipe,
+        dataset,
+        calibration,
+        provenance,
+        parameters=classical.size_of(estimator),
+        macs=classical.macs_of(estimator),
+    )
     model = describe(classical.to_onnx(estimator, dataset.shape), manifest)
     loaded = from_bytes(model, manifest, execution_provider="cpu")
     for size in BATCHES:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -111,19 +112,23 @@ def test_a_classifier_of_scikit_learn_says_what_it_asks_and_rests_on() -> None:
     rng = np.random.default_rng(0)
     images = Images(rng.integers(0, 256, (60, 28, 28), np.uint8), np.arange(60, dtype=np.uint8) % 3)
 
-    def exported(kind: Estimator) -> bytes:
-        recipe = replace(RECIPES["fashion-tree"], net=kind)
-        model = classical.to_onnx(classical.fit_estimator(recipe, images), (28, 28))
-        data: bytes = model.SerializeToString()
+    def fitted(kind: Estimator) -> Any:
+        return classical.fit_estimator(replace(RECIPES["fashion-tree"], net=kind), images)
+
+    def exported(estimator: Any) -> bytes:
+        data: bytes = classical.to_onnx(estimator, (28, 28)).SerializeToString()
         return data
 
-    tree, machine = exported(Estimator(kind="tree")), exported(Estimator(kind="svm"))
+    both = fitted(Estimator(kind="tree")), fitted(Estimator(kind="svm"))
+    tree, machine = map(exported, both)
+    assert classical.macs_of(both[0]) == 0, "trees only compare"
     asked = estimators.questions(tree, (28, 28))
     assert asked is not None
     assert dict(estimators.summary(tree))["branches"] == f"{int(asked.sum())}"
     assert drawings.asked_pixels(asked).startswith(PNG)
     vectors = estimators.support_vectors(machine, (28, 28))
     assert vectors is not None
+    assert classical.macs_of(both[1]) == vectors.size
     assert any((vectors[0] == image).all() for image in images.pixels)
     assert estimators.questions(machine, (28, 28)) is None
 
