@@ -17,8 +17,11 @@ from training.figures import RIGHT, as_accuracy, bare, png
 
 OTHER = "#9aa3b2"  # of models that another beats in both
 # Where a label may go, seen from its point, in points: near first, then ever further.
-AROUND = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
-RADII = (7, 13, 22, 34, 50, 70)
+AROUND = (
+    *((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)),
+    *((2, 1), (2, -1), (-2, 1), (-2, -1), (1, 2), (1, -2), (-1, 2), (-1, -2)),
+)
+RADII = (7, 13, 22, 34, 50, 70, 95, 125, 160)
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def label(axis: Axes, points: list[Point]) -> None:
     """Names beside their points, each at the nearest place where it covers nothing."""
     inside = axis.get_window_extent().padded(-6)  # clear of the axes
     places = [(point.milliseconds, error(point)) for point in points]
-    taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in axis.transData.transform(places)]
+    taken = [Bbox.from_bounds(x - 9, y - 6, 18, 12) for x, y in axis.transData.transform(places)]
     for line in axis.lines[:1]:  # the one that links the front, in short pieces
         ends = axis.transData.transform(np.column_stack(line.get_data()))
         for start, end in pairwise(ends):
@@ -84,27 +87,32 @@ def label(axis: Axes, points: list[Point]) -> None:
                 Bbox.from_bounds(x - 1, y - 1, 2, 2) for x, y in np.linspace(start, end, count)
             ]
     for point in points:
-        colour = "#111111" if point.front else "#666666"
+        at = point.milliseconds, error(point)
         for radius, (right, up) in ((radius, way) for radius in RADII for way in AROUND):
+            away = right * radius, up * radius
             text = axis.annotate(
                 point.name,
-                (point.milliseconds, error(point)),
-                xytext=(right * radius, up * radius),
+                at,
+                xytext=away,
                 textcoords="offset points",
-                ha={1: "left", 0: "center", -1: "right"}[right],
-                va={1: "bottom", 0: "center", -1: "top"}[up],
+                ha="center" if not right else "left" if right > 0 else "right",
+                va="center" if not up else "bottom" if up > 0 else "top",
                 fontsize=7.5,
-                color=colour,
-                arrowprops={"arrowstyle": "-", "color": "#bbbbbb", "linewidth": 0.6}
-                if radius > RADII[1]
-                else None,
+                color="#111111" if point.front else "#666666",
             )
             box = text.get_window_extent()
-            free = not any(box.overlaps(other) for other in taken)
-            if (free and inside.contains(box.x0, box.y0) and inside.contains(box.x1, box.y1)) or (
-                radius == RADII[-1] and (right, up) == AROUND[-1]
-            ):
+            corners = inside.contains(box.x0, box.y0) and inside.contains(box.x1, box.y1)
+            if corners and not any(box.overlaps(other) for other in taken):
                 taken.append(box)
+                if max(map(abs, away)) > RADII[0]:
+                    leader: dict[str, Any] = {
+                        "arrowstyle": "-",
+                        "color": "#888888",
+                        "linewidth": 0.7,
+                    }
+                    axis.annotate(
+                        "", at, xytext=away, textcoords="offset points", arrowprops=leader
+                    )
                 break
             text.remove()
 
