@@ -278,6 +278,7 @@ def picture(found: dict[str, Any], path: Path) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import LogLocator, NullLocator
 
     figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
     for step, colour in zip(found["steps"], COLOURS, strict=False):
@@ -287,7 +288,8 @@ def picture(found: dict[str, Any], path: Path) -> None:
     axes.axhline(found["to"] * 100, color="#334155", linestyle="--", linewidth=1)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("{x:g}")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel(f"seconds of training, {found['threads']} threads (logarithmic)")
     axes.set_ylabel("validation accuracy, %")
     axes.legend(frameon=False, loc="best")
