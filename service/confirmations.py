@@ -13,6 +13,8 @@ import platform
 from collections.abc import Mapping
 from pathlib import Path
 
+from service.workers import lives
+
 log = logging.getLogger("vitrine.models")
 
 FOLDER = "workers"  # in the state folder
@@ -48,7 +50,7 @@ class Confirmations:
             return 0, 1
         behind = workers = 0
         for path in self._folder.glob(f"{platform.node()}-*.json"):
-            if not Path(f"/proc/{path.stem.rpartition('-')[2]}").exists():
+            if not lives(path.stem.rpartition("-")[2]):
                 path.unlink(missing_ok=True)  # a worker that was killed
                 continue
             try:

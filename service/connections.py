@@ -21,7 +21,7 @@ class Connections(set[Any]):
 
     def __init__(self) -> None:
         super().__init__()
-        self.on_end: list[Callable[[], None]] = []
+        self.on_end: list[Callable[[], object]] = []
 
     def discard(self, connection: Any) -> None:
         """The connection ended: nobody waits for the answer that was being made."""

@@ -24,6 +24,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from prometheus_client.registry import Collector
 
 from artifacts.reference import CONFIDENCE_EDGES, INK_EDGES
+from service.workers import lives
 
 FLUSH_S = 0.25
 CONTENT_TYPE = CONTENT_TYPE_LATEST.encode()
@@ -172,6 +173,6 @@ def expose(extra: list[Collector]) -> bytes:
 def _bury_the_dead(folder: Path) -> None:
     """Drop the gauges of workers that are gone; their counters stay, so that totals never fall."""
     for pid in {path.stem.rpartition("_")[2] for path in folder.glob("gauge_live*_*.db")}:
-        if not Path(f"/proc/{pid}").exists():
+        if not lives(pid):
             with contextlib.suppress(FileNotFoundError):  # another worker was quicker
                 mark_process_dead(int(pid), str(folder))  # type: ignore[no-untyped-call]

@@ -11,7 +11,7 @@ MAX_KINDS = 100  # of lines that are remembered
 KIND = 40  # characters that tell a line from others; some have the client's address further on
 
 # What a request can make a library, or us, say: "Invalid HTTP request received.", a traceback.
-LOGGERS = ("uvicorn.error", "asyncio", "vitrine.dispatch")
+LOGGERS = ("uvicorn.error", "asyncio", "vitrine.dispatch", "vitrine.sharing")
 
 
 class Sparing(logging.Filter):

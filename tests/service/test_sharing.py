@@ -25,10 +25,8 @@ class Worker:
     """A listener as a worker has it, and the connections it holds."""
 
     def __init__(self, folder: Path, door: socket.socket) -> None:
-        counts = Counts(folder)
-        self.connections = here = Connections()
-        here.on_end.append(lambda: counts.tell(len(here)))
-        self.listener = Listener(self.protocol, door.dup(), counts, here, None)
+        self.connections = Connections()
+        self.listener = Listener(self.protocol, door.dup(), Counts(folder), self.connections, None)
 
     def protocol(self) -> asyncio.Protocol:
         connections = self.connections
@@ -143,8 +141,7 @@ async def test_without_file_descriptors_it_tries_again(
         door.setblocking(False)
         door.bind(("127.0.0.1", 0))
         door.listen()
-        held: set[Any] = set()
-        listener = Listener(asyncio.Protocol, door, Counts(tmp_path), held, None)
+        listener = Listener(asyncio.Protocol, door, Counts(tmp_path), Connections(), None)
         _, writer = await asyncio.open_connection(*door.getsockname())
         while Door.tries < 2:
             await asyncio.sleep(0.001)
