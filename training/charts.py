@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import Bbox
 
@@ -87,34 +88,44 @@ def label(axis: Axes, points: list[Point]) -> None:
                 Bbox.from_bounds(x - 1, y - 1, 2, 2) for x, y in np.linspace(start, end, count)
             ]
     for point in points:
-        at = point.milliseconds, error(point)
-        for radius, (right, up) in ((radius, way) for radius in RADII for way in AROUND):
-            away = right * radius, up * radius
-            text = axis.annotate(
-                point.name,
-                at,
-                xytext=away,
-                textcoords="offset points",
-                ha="center" if not right else "left" if right > 0 else "right",
-                va="center" if not up else "bottom" if up > 0 else "top",
-                fontsize=7.5,
-                color="#111111" if point.front else "#666666",
-            )
+        for radius, way in ((radius, way) for radius in RADII for way in AROUND):
+            text = write(axis, point, radius, way)
             box = text.get_window_extent()
             corners = inside.contains(box.x0, box.y0) and inside.contains(box.x1, box.y1)
             if corners and not any(box.overlaps(other) for other in taken):
                 taken.append(box)
-                if max(map(abs, away)) > RADII[0]:
-                    leader: dict[str, Any] = {
-                        "arrowstyle": "-",
-                        "color": "#888888",
-                        "linewidth": 0.7,
-                    }
-                    axis.annotate(
-                        "", at, xytext=away, textcoords="offset points", arrowprops=leader
-                    )
+                if radius * max(map(abs, way)) > RADII[0]:
+                    lead(axis, point, text.xyann)
                 break
             text.remove()
+        else:  # there is no room: over something else, rather than not at all
+            write(axis, point, RADII[0], AROUND[0])
+
+
+def write(axis: Axes, point: Point, radius: int, way: tuple[int, int]) -> Annotation:
+    """A point's name, so far from it."""
+    right, up = way
+    return axis.annotate(
+        point.name,
+        (point.milliseconds, error(point)),
+        xytext=(right * radius, up * radius),
+        textcoords="offset points",
+        ha="center" if not right else "left" if right > 0 else "right",
+        va="center" if not up else "bottom" if up > 0 else "top",
+        fontsize=7.5,
+        color="#111111" if point.front else "#666666",
+    )
+
+
+def lead(axis: Axes, point: Point, away: tuple[float, float]) -> None:
+    """A line from a point to its name."""
+    axis.annotate(
+        "",
+        (point.milliseconds, error(point)),
+        xytext=away,
+        textcoords="offset points",
+        arrowprops={"arrowstyle": "-", "color": "#888888", "linewidth": 0.7},
+    )
 
 
 def bars(names: list[str], panels: list[Panel], front: set[str]) -> bytes:

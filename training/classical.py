@@ -20,6 +20,7 @@ from artifacts.model import INPUT
 from training.data import Images
 from training.recipe import Estimator, Recipe
 
+TREES = (DecisionTreeClassifier, RandomForestClassifier)
 OPSETS = {"": 15, "ai.onnx.ml": 3}  # what skl2onnx writes best, and ONNX Runtime 1.20 reads
 
 
@@ -89,9 +90,6 @@ def to_onnx(estimator: Any, shape: tuple[int, ...]) -> onnx.ModelProto:
         helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", classes])
     )
     return model
-
-
-TREES = (DecisionTreeClassifier, RandomForestClassifier)
 
 
 def size_of(estimator: Any) -> int:
