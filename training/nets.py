@@ -211,8 +211,11 @@ class Group(nn.Module):
         first, *others = zip(self.convolutions, self.norms, strict=True)
         x = first[0](x)
         # A norm here is increasing, so either order gives the same. Pooling first is less work in
-        # training; the norm beside its convolution can be fused with it in serving.
-        x = first[1](F.max_pool2d(x, 2)) if self.training else F.max_pool2d(first[1](x), 2)
+        # torch; the norm beside its convolution can be fused with it in what is exported.
+        if torch.compiler.is_exporting():
+            x = F.max_pool2d(first[1](x), 2)
+        else:
+            x = first[1](F.max_pool2d(x, 2))
         x = F.gelu(x)
         for k, (convolution, norm) in enumerate(others):
             y = norm(convolution(x))
