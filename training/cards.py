@@ -198,6 +198,8 @@ def training(manifest: Manifest) -> str:
     ]
     if facts.get("init_from"):
         lines.append(f"- started from `{facts['init_from']}`")
+    if facts.get("teacher"):
+        lines.append(f"- learnt from `{facts['teacher']}` beside the labels")
     return "\n".join(lines) + "\n\n" + told(facts.get("settings", {}))
 
 
@@ -224,8 +226,9 @@ def again(manifest: Manifest) -> str:
     command = (
         f"vitrine-train run {facts.get('recipe', manifest.name)} --seed {facts.get('seed', 0)}"
     )
-    if facts.get("init_from") and facts["init_from"] != facts["settings"].get("init_from"):
-        command += f" --init-from {facts['init_from']}"
+    source = str(facts.get("init_from") or "")
+    if source.partition("@")[0] != facts.get("settings", {}).get("init_from", ""):
+        command += f" --init-from {source}"
     dataset = DATASETS.get(str(facts.get("dataset", "")))
     ways = f"\n\nThe data, when they cannot be downloaded: {dataset.ways}." if dataset else ""
     return f"```sh\n{command}\n```{ways}"

@@ -56,8 +56,9 @@ def train(recipe: Recipe, options: Options, store: Store) -> Manifest:
     """
     start = time.perf_counter()
     dataset = DATASETS[recipe.dataset]
-    initial = initial_weights(recipe, options, store)
-    teacher = teacher_of(recipe, store) if recipe.teacher else None
+    sources = sources_of(recipe, options, store)
+    initial = initial_weights(recipe, options, sources, store)
+    teacher = teacher_of(recipe, sources, store) if recipe.teacher else None
     parts = load(dataset, options.data, recipe.split)
     if options.extra is not None:
         parts = replace(parts, train=joined(parts.train, options.extra))
@@ -83,7 +84,8 @@ def train(recipe: Recipe, options: Options, store: Store) -> Manifest:
         dataset,
         calibration,
         parts.validation,
-        provenance(recipe, dataset, parts.split_sha256, time.perf_counter() - start, options),
+        provenance(recipe, dataset, parts.split_sha256, time.perf_counter() - start, options)
+        | sources,
     )
     return publish(draft, recipe, options, store)
 
@@ -171,38 +173,55 @@ def calibration_of(
     )
 
 
-def initial_weights(recipe: Recipe, options: Options, store: Store) -> dict[str, Tensor] | None:
+def sources_of(recipe: Recipe, options: Options, store: Store) -> dict[str, str]:
+    """The published versions that a run begins with and learns from: MODEL@VERSION, or empty.
+
+    Resolved once: which version is live may change while a run lasts. Raises NotFound.
+    """
+    wanted = {
+        "init_from": (options.init_from or recipe.init_from, "starts from"),
+        "teacher": (recipe.teacher, "learns from"),
+    }
+    found = dict.fromkeys(wanted, "")
+    for source, (name, does) in wanted.items():
+        if not name:
+            continue
+        model, _, version = name.partition("@")
+        try:
+            if not version:
+                model, version = store.resolve(model)
+            store.folder(model, version)
+        except NotFound as error:
+            hint = f"; `vitrine-train run {model}` first" if model in RECIPES else ""
+            raise NotFound(f"{recipe.name} {does} {name}: {error}{hint}") from error
+        found[source] = f"{model}@{version}"
+    return found
+
+
+def initial_weights(
+    recipe: Recipe, options: Options, sources: dict[str, str], store: Store
+) -> dict[str, Tensor] | None:
     """What training starts from: a published version, ImageNet's weights, or None: chance.
 
     Raises BadWeights, NotFound.
     """
-    if source := options.init_from or recipe.init_from:
-        return published_weights(store, source, f"{recipe.name} starts from {source}")
+    if source := sources["init_from"]:
+        return published_weights(store, source)
     if isinstance(recipe.net, Backbone) and recipe.net.pretrained:
         return imagenet.read(recipe.net.architecture, options.weights, options.data)
     return None
 
 
-def published_weights(store: Store, name: str, need: str) -> dict[str, Tensor]:
-    """The weights of `MODEL` (its live version) or `MODEL@VERSION`.
-
-    Raises NotFound, which begins with the `need`.
-    """
-    model, _, version = name.partition("@")
-    try:
-        if not version:
-            model, version = store.resolve(model)
-        return export.weights((store.folder(model, version) / MODEL_FILE).read_bytes())
-    except NotFound as error:
-        hint = f"; `vitrine-train run {model}` first" if model in RECIPES else ""
-        raise NotFound(f"{need}: {error}{hint}") from error
+def published_weights(store: Store, source: str) -> dict[str, Tensor]:
+    """The weights of MODEL@VERSION. Raises NotFound."""
+    model, _, version = source.partition("@")
+    return export.weights((store.folder(model, version) / MODEL_FILE).read_bytes())
 
 
-def teacher_of(recipe: Recipe, store: Store) -> Network:
+def teacher_of(recipe: Recipe, sources: dict[str, str], store: Store) -> Network:
     """The network of a published model, in evaluation mode. Raises NotFound."""
-    need = f"{recipe.name} learns from {recipe.teacher}"
     net = build(recipe_named(recipe.teacher))
-    net.load(published_weights(store, recipe.teacher, need))
+    net.load(published_weights(store, sources["teacher"]))
     return net.eval()
 
 
@@ -214,7 +233,6 @@ def provenance(
         "recipe": recipe.name,
         "settings": json.loads(json.dumps(settings(recipe))),
         "seed": recipe.seed,
-        "init_from": options.init_from or recipe.init_from,
         "weights": weights_of(recipe),
         "extra": None
         if options.extra is None

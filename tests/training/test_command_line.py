@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from artifacts.manifest import read
 from artifacts.store import Store
 from tests.training.small import little_mnist
 from training import datasets
 from training.__main__ import main
+from training.cards import training as training_card
 from training.recipes import RECIPES
 from training.release import MAX_VERSION_BYTES, NotReleasable, release
 
@@ -55,6 +57,23 @@ def test_a_run_resumes_and_starts_from_a_published_version(folder: Path) -> None
     assert main(["run", NAME, "--epochs", "1", "--out", "runs/one", "--resume"]) == 0
     assert main(["run", NAME, "--epochs", "1", "--init-from", NAME, "--out", "runs/two"]) == 0
     assert len(Store(folder / "state", release=folder / "none").versions(NAME)) == 2
+
+
+def test_a_version_says_which_others_it_began_with_and_learnt_from(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = replace(RECIPES[NAME], name="taught", min_accuracy=0)
+    monkeypatch.setitem(RECIPES, "taught", replace(recipe, teacher="fashion-vgg16"))
+    assert main(["run", "taught", "--epochs", "1", "--out", "runs/none"]) == 1
+    assert "taught learns from fashion-vgg16: no live model" in capsys.readouterr().err
+    assert main(["run", NAME, "--epochs", "1", "--out", "runs/one"]) == 0
+    monkeypatch.setitem(RECIPES, "taught", replace(recipe, teacher=NAME, init_from=NAME))
+    assert main(["run", "taught", "--epochs", "1", "--out", "runs/two"]) == 0
+    store = Store(folder / "state")
+    source = "@".join(store.resolve(NAME))
+    manifest = read(store.folder(*store.resolve("taught")))
+    assert manifest.provenance["init_from"] == manifest.provenance["teacher"] == source
+    assert f"- learnt from `{source}`" in training_card(manifest)
 
 
 def test_a_model_below_its_recipes_accuracy_is_not_published(
