@@ -38,17 +38,6 @@ _FASHION_TINY = replace(
     uncertain_rate=0.05,
     min_accuracy=0.94,
 )
-_FASHION_TEACHER = replace(
-    _FASHION_TINY,
-    name="fashion-teacher",
-    summary="Wider, three convolutions in a group; the teacher of fashion-best.",
-    net=Airbench(widths=(64, 128, 192), depth=3),
-    epochs=36,
-    weight_decay=1e-3,
-    augment=replace(GARMENT, cutout=12),
-    teacher="",
-    min_accuracy=0.945,
-)
 _OBJECTS = Recipe(
     name="cifar10-fast",
     summary="94 % of objects in as little time as two cores allow.",
@@ -65,29 +54,12 @@ _OBJECTS = Recipe(
     uncertain_rate=0.10,
     min_accuracy=0.92,
 )
-_OBJECTS_TEACHER = replace(
+_OBJECTS_BEST = replace(
     _OBJECTS,
-    name="cifar10-teacher",
-    summary="The same net for longer, with cutout; the teacher of cifar10-best.",
+    name="cifar10-best",
+    summary="The same net for longer, with cutout; the teacher of cifar10-tiny.",
     epochs=40,
     augment=replace(_OBJECTS.augment, cutout=8),
-    min_accuracy=0.93,
-)
-_OBJECTS_BEST = replace(
-    _OBJECTS_TEACHER,
-    name="cifar10-best",
-    summary="Taught by cifar10-teacher on images that vary more; the teacher of cifar10-tiny.",
-    epochs=32,
-    augment=replace(_OBJECTS.augment, shift=4, cutout=12),  # as airbench96
-    teacher="cifar10-teacher",
-)
-_OBJECTS_VIEWS = replace(
-    _OBJECTS,
-    name="cifar10-fast-views",
-    summary="cifar10-fast as it is; six views of each image, mirrored and moved, are averaged.",
-    net=Airbench(widths=(64, 256, 256), views=6),
-    epochs=0,
-    init_from="cifar10-fast",
     min_accuracy=0.93,
 )
 
@@ -195,21 +167,33 @@ _DEFAULTS = (
         reported=0.9839,
     ),
     _FASHION_TINY,
-    _FASHION_TEACHER,
     replace(
-        _FASHION_TEACHER,
+        _FASHION_TINY,
         name="fashion-best",
-        summary="Taught by fashion-teacher, which is of its shape; the teacher of fashion-tiny.",
-        teacher="fashion-teacher",
+        summary="Wider, three convolutions in a group; the teacher of fashion-tiny.",
+        net=Airbench(widths=(64, 128, 192), depth=3),
+        epochs=36,
+        weight_decay=1e-3,
+        augment=replace(GARMENT, cutout=12),
+        teacher="",
+        min_accuracy=0.945,
     ),
     _OBJECTS,
-    _OBJECTS_TEACHER,
-    _OBJECTS_BEST,
-    _OBJECTS_VIEWS,
     replace(
-        _OBJECTS_VIEWS,
+        _OBJECTS,
+        name="cifar10-fast-views",
+        summary="cifar10-fast as it is; six views of each image, mirrored and moved, are averaged.",
+        net=Airbench(widths=(64, 256, 256), views=6),
+        epochs=0,
+        init_from="cifar10-fast",
+    ),
+    _OBJECTS_BEST,
+    replace(
+        _OBJECTS_BEST,
         name="cifar10-best-views",
         summary="cifar10-best as it is; six views of each image, mirrored and moved, are averaged.",
+        net=Airbench(widths=(64, 256, 256), views=6),
+        epochs=0,
         init_from="cifar10-best",
     ),
     replace(
