@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from training.muon import Muon
 from training.nets import Network
 from training.recipe import Recipe
-
-MUON_REST_LR = 0.1  # of heads and biases, where Muon moves the filters
 
 
 def optimizers_for(net: Network, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """Weight decay on matrices and filters only; Muon on filters only, Nesterov on the rest."""
     learnt = [p for p in net.parameters() if p.requires_grad]
     matrices, vectors = [p for p in learnt if p.ndim > 1], [p for p in learnt if p.ndim <= 1]
-    lr, momentum = recipe.peak_lr, recipe.momentum
+    lr, norm_lr, momentum = recipe.peak_lr, recipe.peak_lr, recipe.momentum
     optimizers: list[torch.optim.Optimizer] = []
     if recipe.optimizer == "muon":
         filters = [p for p in matrices if p.ndim == 4]
         matrices = [p for p in matrices if p.ndim != 4]
         optimizers.append(Muon(filters, lr=lr, momentum=0.6))
-        lr = MUON_REST_LR
+        lr, norm_lr = recipe.head_lr, recipe.norm_lr
+    norms = {id(m.bias) for m in net.modules() if isinstance(m, nn.BatchNorm2d)}
     groups = [
         {"params": matrices, "weight_decay": recipe.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
+        {"params": [p for p in vectors if id(p) not in norms], "weight_decay": 0.0},
+        {"params": [p for p in vectors if id(p) in norms], "weight_decay": 0.0, "lr": norm_lr},
     ]
     if recipe.optimizer == "adam":
         optimizers.append(torch.optim.Adam(groups, lr=lr))

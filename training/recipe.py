@@ -123,6 +123,8 @@ class Recipe:
     optimizer: Optimizer = "nesterov"
     momentum: float = 0.9
     weight_decay: float = 0.0
+    head_lr: float = 0.1  # where Muon moves the filters: of everything else, but
+    norm_lr: float = 0.1  # of the norms' biases
     schedule: Schedule = "one-cycle"
     warmup: float = 0.2  # share of the steps in which one-cycle climbs
     loss: Loss = "cross-entropy"
@@ -153,7 +155,7 @@ class Recipe:
             value = getattr(self, name)
             wanted = f"a whole number from {least}"
             self._require(isinstance(value, int) and value >= least, name, wanted)
-        for name in ("peak_lr",):
+        for name in ("peak_lr", "head_lr", "norm_lr"):
             self._require(0 < getattr(self, name) < float("inf"), name, "a number above 0")
         for name in ("momentum", "warmup", "label_smoothing", "ema"):
             self._require(0 <= getattr(self, name) < 1, name, "a number from 0 to below 1")
