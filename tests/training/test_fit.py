@@ -13,7 +13,8 @@ from tests.training.small import parts
 from training.checkpoint import CHECKPOINT, HISTORY, BadCheckpoint
 from training.fit import begin, device_for, fit, to_tensors
 from training.muon import orthogonal
-from training.optimizers import learning_rate
+from training.nets import build
+from training.optimizers import learning_rate, optimizers_for
 from training.recipe import Dense, Recipe
 from training.recipes import RECIPES
 
@@ -84,6 +85,24 @@ def test_muon_makes_every_direction_count_alike() -> None:
     matrix = torch.diag(torch.logspace(0, -1, 16)) @ matrix
     stretched = torch.linalg.svdvals(orthogonal(matrix, steps=5))
     assert 0.5 < float(stretched.min()) < float(stretched.max()) < 1.5
+
+
+def test_where_muon_moves_the_filters_the_head_and_the_norms_have_rates_of_their_own() -> None:
+    recipe = RECIPES["cifar10-fast"]
+    net = build(recipe)
+    rates = {
+        id(parameter): group["lr"]
+        for optimizer in optimizers_for(net, recipe)
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    wanted = {
+        "groups.1.convolutions.0.weight": recipe.peak_lr,
+        "groups.1.norms.0.bias": recipe.norm_lr,
+        "head.weight": recipe.head_lr,
+        "head.bias": recipe.head_lr,
+    }
+    assert {name: rates[id(net.get_parameter(name))] for name in wanted} == wanted
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU there is nothing to refuse")
