@@ -68,6 +68,21 @@ _OBJECTS_FAST = replace(
     min_accuracy=0.92,
 )
 
+
+def _views(recipe: Recipe) -> Recipe:
+    """A recipe's weights as they are, averaging six views."""
+    name = recipe.name
+    assert isinstance(recipe.net, Airbench)
+    return replace(
+        recipe,
+        name=f"{name}-views",
+        summary=f"{name} as it is; six views of each image, mirrored and moved, are averaged.",
+        net=replace(recipe.net, views=6),
+        epochs=0,
+        init_from=name,
+    )
+
+
 _DEFAULTS = (
     Recipe(
         name="mnist-mlp256x2",
@@ -184,23 +199,9 @@ _DEFAULTS = (
         min_accuracy=0.945,
     ),
     _OBJECTS_FAST,
-    replace(
-        _OBJECTS_FAST,
-        name="cifar10-fast-views",
-        summary="cifar10-fast as it is; six views of each image, mirrored and moved, are averaged.",
-        net=Airbench(widths=(64, 256, 256), views=6),
-        epochs=0,
-        init_from="cifar10-fast",
-    ),
+    _views(_OBJECTS_FAST),
     _OBJECTS,
-    replace(
-        _OBJECTS,
-        name="cifar10-best-views",
-        summary="cifar10-best as it is; six views of each image, mirrored and moved, are averaged.",
-        net=Airbench(widths=(64, 256, 256), views=6),
-        epochs=0,
-        init_from="cifar10-best",
-    ),
+    _views(_OBJECTS),
     replace(
         _OBJECTS,
         name="cifar10-tiny",

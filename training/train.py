@@ -23,6 +23,7 @@ from tqdm import tqdm
 from artifacts.manifest import MODEL_FILE, Manifest
 from artifacts.store import NotFound, Store
 from training import classical, export, imagenet
+from training.arguments import chosen
 from training.calibrate import Calibration, calibrate, calibrate_probabilities
 from training.data import Images, Parts, load, load_test
 from training.datasets import DATASETS, Dataset
@@ -186,12 +187,11 @@ def sources_of(recipe: Recipe, options: Options, store: Store) -> dict[str, str]
     for source, (name, does) in wanted.items():
         if not name:
             continue
-        model, _, version = name.partition("@")
         try:
-            if not version:
-                model, version = store.resolve(model)
+            model, version = chosen(store, name)
             store.folder(model, version)
         except NotFound as error:
+            model = name.partition("@")[0]
             hint = f"; `vitrine-train run {model}` first" if model in RECIPES else ""
             raise NotFound(f"{recipe.name} {does} {name}: {error}{hint}") from error
         found[source] = f"{model}@{version}"
@@ -214,8 +214,8 @@ def initial_weights(
 
 def published_weights(store: Store, source: str) -> dict[str, Tensor]:
     """The weights of MODEL@VERSION. Raises NotFound."""
-    model, _, version = source.partition("@")
-    return export.weights((store.folder(model, version) / MODEL_FILE).read_bytes())
+    folder = store.folder(*chosen(store, source))
+    return export.weights((folder / MODEL_FILE).read_bytes())
 
 
 def teacher_of(recipe: Recipe, sources: dict[str, str], store: Store) -> Network:
