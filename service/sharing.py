@@ -95,7 +95,7 @@ class Listener:
         self._counts = counts
         self._connections = connections
         self._context = context
-        self._arriving: set[asyncio.Task[Any]] = set()  # accepted, not among the connections yet
+        self._arriving: dict[asyncio.BaseProtocol, asyncio.Task[None]] = {}  # accepted
         self._later: asyncio.TimerHandle | None = None
         connections.on_end.append(self._tell)
         self._loop.add_reader(door, self._knocked)
@@ -112,7 +112,7 @@ class Listener:
     async def wait_closed(self) -> None:
         """What is still arriving has arrived."""
         if self._arriving:
-            await asyncio.wait(self._arriving)
+            await asyncio.wait(self._arriving.values())
 
     def _knocked(self, at_least: int = 0) -> None:
         """Accept who waits, as long as nobody has fewer; a flood leaves the loop its turn."""
@@ -125,8 +125,12 @@ class Listener:
                 return
 
     def _tell(self) -> int:
-        """How many are here, which the others are told."""
-        here = len(self._connections) + len(self._arriving)
+        """How many are here, which the others are told.
+
+        An arriving one is among the connections a few turns of the loop before its task is done.
+        """
+        here = len(self._connections)
+        here += sum(protocol not in self._connections for protocol in self._arriving)
         self._counts.tell(here)
         return here
 
@@ -150,17 +154,20 @@ class Listener:
             self._pause(EXHAUSTED_S)
             return False
         connection.setblocking(False)
-        task = self._loop.create_task(self._welcome(connection))
-        self._arriving.add(task)
-        task.add_done_callback(self._arriving.discard)
+        protocol = self._factory()
+        self._arriving[protocol] = self._loop.create_task(self._welcome(protocol, connection))
         return True
 
-    async def _welcome(self, connection: socket.socket) -> None:
+    async def _welcome(self, protocol: asyncio.BaseProtocol, connection: socket.socket) -> None:
         try:
-            await self._loop.connect_accepted_socket(self._factory, connection, ssl=self._context)
+            await self._loop.connect_accepted_socket(
+                lambda: protocol, connection, ssl=self._context
+            )
         except OSError as error:  # ssl.SSLError is one: no TLS was spoken
             log.debug("a connection did not come about: %s", error)
             connection.close()
+        finally:
+            del self._arriving[protocol]
 
 
 def share(folder: Path, connections: Connections) -> None:
