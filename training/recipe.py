@@ -166,6 +166,9 @@ class Recipe:
         self._require(self.patience >= 0, "patience", "a whole number from 0")
         if self.split in ("refit", "author"):
             self._require(not self.patience, "patience", f"0: {self.split} leaves none to validate")
+        if self.optimizer != "muon":
+            for name in ("head_lr", "norm_lr"):
+                self._require(getattr(self, name) == 0.1, name, "0.1, since only muon reads it")
         if self.loss == "mse":
             self._require(not self.label_smoothing, "label_smoothing", "0 with the loss mse")
         self._check_net()

@@ -27,6 +27,10 @@ GOOD = RECIPES["mnist-cnn"]
         ({"optimizer": "lion"}, "optimizer is 'lion', expected one of sgd"),
         ({"split": "refit", "patience": 3}, "refit leaves none to validate"),
         ({"loss": "mse"}, "label_smoothing is 0.05, expected 0 with the loss mse"),
+        (
+            {"optimizer": "adam", "norm_lr": 18.0},
+            "norm_lr is 18.0, expected 0.1, since only muon reads it",
+        ),
         ({"net": Dense(hidden=(8, 0))}, "net.hidden"),
         ({"net": Dense(hidden=(8,), dropout=(0.1, 0.1))}, "net.dropout"),
         ({"net": Airbench(widths=(8,) * 6)}, "group 4 would halve a map of 1 x 1"),
