@@ -1,4 +1,4 @@
-"""The connections of a worker, and what is done at once when one of them ends.
+"""The connections of a worker, and what is done at once when one of them begins or ends.
 
 uvicorn keeps them in a set, which it lets nobody watch: so it is given ours. Like service/heads.py
 this knows uvicorn's private names; pyproject.toml bounds uvicorn, and tests/e2e/test_server.py
@@ -17,11 +17,21 @@ from service.http import REQUEST
 
 
 class Connections(set[Any]):
-    """What uvicorn adds its connections to. `on_end` is called after each that ended."""
+    """What uvicorn adds its connections to.
+
+    `on_begin` is called with each that began, `on_end` after each that ended.
+    """
 
     def __init__(self) -> None:
         super().__init__()
+        self.on_begin: list[Callable[[Any], object]] = []
         self.on_end: list[Callable[[], object]] = []
+
+    def add(self, connection: Any) -> None:
+        """The connection began: its protocol speaks."""
+        super().add(connection)
+        for told in self.on_begin:
+            told(connection)
 
     def discard(self, connection: Any) -> None:
         """The connection ended: nobody waits for the answer that was being made."""

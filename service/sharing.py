@@ -95,8 +95,10 @@ class Listener:
         self._counts = counts
         self._connections = connections
         self._context = context
-        self._arriving: dict[asyncio.BaseProtocol, asyncio.Task[None]] = {}  # accepted
+        # Accepted, not among the connections yet.
+        self._arriving: dict[asyncio.BaseProtocol, asyncio.Task[None]] = {}
         self._later: asyncio.TimerHandle | None = None
+        connections.on_begin.append(self._arrived)
         connections.on_end.append(self._tell)
         self._loop.add_reader(door, self._knocked)
 
@@ -125,12 +127,8 @@ class Listener:
                 return
 
     def _tell(self) -> int:
-        """How many are here, which the others are told.
-
-        An arriving one is among the connections a few turns of the loop before its task is done.
-        """
-        here = len(self._connections)
-        here += sum(protocol not in self._connections for protocol in self._arriving)
+        """How many are here, which the others are told."""
+        here = len(self._connections) + len(self._arriving)
         self._counts.tell(here)
         return here
 
@@ -167,7 +165,11 @@ class Listener:
             log.debug("a connection did not come about: %s", error)
             connection.close()
         finally:
-            del self._arriving[protocol]
+            self._arrived(protocol)
+
+    def _arrived(self, protocol: asyncio.BaseProtocol) -> None:
+        """It counts among the connections, a few turns before its task is done, or not at all."""
+        self._arriving.pop(protocol, None)
 
 
 def share(folder: Path, connections: Connections) -> None:

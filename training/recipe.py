@@ -168,7 +168,9 @@ class Recipe:
             self._require(not self.patience, "patience", f"0: {self.split} leaves none to validate")
         if self.optimizer != "muon":
             for name in ("head_lr", "norm_lr"):
-                self._require(getattr(self, name) == 0.1, name, "0.1, since only muon reads it")
+                default = getattr(Recipe, name)
+                hint = f"{default}, since only muon reads it"
+                self._require(getattr(self, name) == default, name, hint)
         if self.loss == "mse":
             self._require(not self.label_smoothing, "label_smoothing", "0 with the loss mse")
         self._check_net()
