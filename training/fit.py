@@ -80,7 +80,7 @@ def fit(
         if resume:
             checkpoint.restore(run, out)
         if teacher is not None:
-            teacher.to(place).eval()
+            settle(teacher, place).eval()
         while not run.finished and len(run.history) != stop_after:
             train_epoch(run, images, labels, teacher, report)
             validate(run, parts.validation)
@@ -100,11 +100,17 @@ def begin(recipe: Recipe, images: Tensor, initial: dict[str, Tensor] | None = No
         net.prepare(images[:PREPARED].cpu().float() / 255)
     if initial is not None:
         net.load(initial)
-    net.to(images.device)
-    if net.channels_last:
-        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    settle(net, images.device)
     optimizers = optimizers_for(net, recipe)
     return Run(recipe, net, copy.deepcopy(net).eval(), optimizers)
+
+
+def settle(net: Network, place: torch.device) -> Network:
+    """The network on the device, its filters laid out as they are fastest there."""
+    net.to(place)
+    if net.channels_last:
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return net
 
 
 def train_epoch(
