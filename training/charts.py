@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import Bbox
+from numpy.typing import NDArray
 
 from training.figures import RIGHT, as_accuracy, bare, png
 
@@ -21,6 +22,7 @@ OTHER = "#9aa3b2"  # of models that another beats in both
 AROUND = (
     *((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)),
     *((2, 1), (2, -1), (-2, 1), (-2, -1), (1, 2), (1, -2), (-1, 2), (-1, -2)),
+    *((4, 1), (4, -1), (-4, 1), (-4, -1), (1, 4), (1, -4), (-1, 4), (-1, -4)),
 )
 RADII = (7, 13, 22, 34, 50, 70, 95, 125, 160)
 
@@ -57,7 +59,7 @@ def trade_off(points: list[Point]) -> bytes:
         axis.plot(point.milliseconds, error(point), "o", color=colour)
     axis.set_xscale("log")
     axis.set(xlabel="milliseconds for one image, one thread", ylabel="test accuracy")
-    axis.margins(x=0.12, y=0.12)
+    axis.margins(x=0.2, y=0.12)
     as_accuracy(axis, "y")
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.6g}"))
@@ -78,28 +80,46 @@ def error(point: Point) -> float:
 def label(axis: Axes, points: list[Point]) -> None:
     """Names beside their points, each at the nearest place where it covers nothing."""
     inside = axis.get_window_extent().padded(-6)  # clear of the axes
-    places = [(point.milliseconds, error(point)) for point in points]
-    taken = [Bbox.from_bounds(x - 9, y - 6, 18, 12) for x, y in axis.transData.transform(places)]
-    for line in axis.lines[:1]:  # the one that links the front, in short pieces
-        ends = axis.transData.transform(np.column_stack(line.get_data()))
-        for start, end in pairwise(ends):
-            count = int(np.hypot(*(end - start)) // 4) + 1
-            taken += [
-                Bbox.from_bounds(x - 1, y - 1, 2, 2) for x, y in np.linspace(start, end, count)
-            ]
-    for point in points:
+    centres = axis.transData.transform([(p.milliseconds, error(p)) for p in points])
+    dots = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in centres]
+    beside = [Bbox.from_bounds(x - 15, y - 8, 30, 16) for x, y in centres]  # for its own name only
+    names: list[Bbox] = []
+    lines: list[Bbox] = []  # which a name may not cover, but another line may cross
+    for line in axis.lines[:1]:  # the one that links the front
+        for start, end in pairwise(axis.transData.transform(np.column_stack(line.get_data()))):
+            lines += along(start, end)
+    for k, (point, centre) in enumerate(zip(points, centres, strict=True)):
+        others = dots[k : k + 1] + beside[:k] + beside[k + 1 :]
         for radius, way in ((radius, way) for radius in RADII for way in AROUND):
             text = write(axis, point, radius, way)
             box = text.get_window_extent()
             corners = inside.contains(box.x0, box.y0) and inside.contains(box.x1, box.y1)
-            if corners and not any(box.overlaps(other) for other in taken):
-                taken.append(box)
-                if radius * max(map(abs, way)) > RADII[0]:
+            far = radius * max(map(abs, way)) > RADII[0]
+            end = centre + np.array(text.xyann) * axis.figure.dpi / 72
+            leader = along(centre, end)[3:] if far else []  # the first lie over its own point
+            if (
+                corners
+                and not overlap([box.padded(2)], others + names + lines)
+                and not overlap(leader, dots + names)
+            ):
+                names.append(box)
+                lines += leader
+                if far:
                     lead(axis, point, text.xyann)
                 break
             text.remove()
         else:  # there is no room: over something else, rather than not at all
             write(axis, point, RADII[0], AROUND[0])
+
+
+def along(start: NDArray[np.float64], end: NDArray[np.float64]) -> list[Bbox]:
+    """A line as small boxes, four pixels from one to the next."""
+    count = int(np.hypot(*(end - start)) // 4) + 1
+    return [Bbox.from_bounds(x - 1, y - 1, 2, 2) for x, y in np.linspace(start, end, count)]
+
+
+def overlap(boxes: list[Bbox], others: list[Bbox]) -> bool:
+    return any(box.overlaps(other) for box in boxes for other in others)
 
 
 def write(axis: Axes, point: Point, radius: int, way: tuple[int, int]) -> Annotation:

@@ -7,7 +7,7 @@ import resource
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,11 @@ class Footprint:
     one_ms: float  # time of a prediction of one image
     many_ms: float  # the same per image, MANY at a time
     rss_mb: float  # most memory the process held, Python and ONNX Runtime included
+
+    def least(self, other: Footprint) -> Footprint:
+        """Of two measurements of the same, what is less: a disturbance only adds."""
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        return Footprint(*(min(pair) for pair in pairs))
 
 
 def footprint(folder: Path) -> Footprint:
