@@ -129,7 +129,7 @@ class Dispatch:
                 self._log(request, response, ended - started)
         finally:
             requests.in_flight -= 1
-            self._bodies.release(scope)
+            self._bodies.release(request)
             del scope[REQUEST]
             if span is not None and self._tracing is not None:
                 self._tracing.end(span, request, surface, status)
@@ -164,7 +164,7 @@ class Dispatch:
             self._requests.answered("typed", request.model, status, time.perf_counter() - started)
         finally:
             self._requests.in_flight -= 1
-            self._bodies.release(scope)
+            self._bodies.release(request)
             del scope[REQUEST]
 
     def _other_method(self, method: str, route: Route) -> Response:

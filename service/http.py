@@ -85,19 +85,19 @@ class Bodies:
         self._room = max_held
         self._reserve = min(limit, max_held)  # what a compressed body may become
 
-    async def read(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+    async def read(self, request: Request) -> bytes:
         """The request's whole body, gzip or deflate undone.
 
         Bodies that come in pieces count as held until `release`. Raises Problem 400, 408, 413,
         415 or 429, Disconnected.
         """
-        length = headers.get(b"content-length")
+        headers, length = request.headers, request.headers.get(b"content-length")
         if length is not None and not length.isdigit():
             raise Problem(400, "content-length is not a number", [CLOSE])
         # Refused before it is sent; closing is what keeps the client from sending it all the same.
         if length is not None and int(length) > self.limit:
             raise _too_large(self.limit)
-        waiting = receive()
+        waiting = request.receive()
         try:
             # Most bodies are there already. Only those that are not get a timer: 5 us each.
             pending = waiting.send(None)
@@ -107,7 +107,7 @@ class Bodies:
             message = await self._in_time(_resume(waiting, pending))
         body: bytes = message.get("body", b"")
         if message.get("more_body"):
-            body = await self._in_time(self._rest(scope, body, receive))
+            body = await self._in_time(self._rest(request, body))
         elif message["type"] != "http.request":
             raise Disconnected
         if len(body) > self.limit:
@@ -115,19 +115,19 @@ class Bodies:
         encoding = headers.get(b"content-encoding")
         if encoding is None or encoding == b"identity":
             return body
-        return await self._inflated(scope, body, encoding)
+        return await self._inflated(request, body, encoding)
 
-    async def _inflated(self, scope: Scope, body: bytes, encoding: bytes) -> bytes:
+    async def _inflated(self, request: Request, body: bytes, encoding: bytes) -> bytes:
         """Held like a body in pieces: a small one may inflate a thousandfold."""
-        self._hold(scope, self._reserve)  # for as long as it may become that large
+        self._hold(request, self._reserve)  # for as long as it may become that large
         if len(body) <= INLINE_INFLATE:
             data = inflate(body, encoding, self.limit)
         else:
             data = await asyncio.to_thread(inflate, body, encoding, self.limit)
-        self._hold(scope, len(data) - self._reserve)
+        self._hold(request, len(data) - self._reserve)
         return data
 
-    def _hold(self, scope: Scope, size: int) -> None:
+    def _hold(self, request: Request, size: int) -> None:
         """Count `size` bytes as held by this request. Raises Problem 429."""
         if size > self._room:
             raise Problem(
@@ -137,7 +137,7 @@ class Bodies:
                 reason="memory",
             )
         self._room -= size
-        scope["vitrine.held"] = scope.get("vitrine.held", 0) + size
+        request.held += size
 
     async def _in_time(self, arriving: Awaitable[_T]) -> _T:
         """Raises Problem 408 when it takes longer than `timeout_s`."""
@@ -152,21 +152,22 @@ class Bodies:
                 reason="slow_body",
             ) from None
 
-    def release(self, scope: Scope) -> None:
+    def release(self, request: Request) -> None:
         """The request is over: what it held may be held by others."""
-        self._room += scope.pop("vitrine.held", 0)
+        self._room += request.held
+        request.held = 0
 
-    async def _rest(self, scope: Scope, first: bytes, receive: Receive) -> bytes:
+    async def _rest(self, request: Request, first: bytes) -> bytes:
         parts, part, size, more = [], first, 0, True
         while True:
             size += len(part)
             if size > self.limit:
                 raise _too_large(self.limit)
-            self._hold(scope, len(part))
+            self._hold(request, len(part))
             parts.append(part)
             if not more:
                 return b"".join(parts)
-            message = await receive()
+            message = await request.receive()
             if message["type"] != "http.request":
                 raise Disconnected
             part, more = message.get("body", b""), message.get("more_body", False)
@@ -192,12 +193,13 @@ class Request:
 
     __slots__ = (
         "_bodies",
-        "_receive",
         "abandoned",
         "deadline",
         "headers",
+        "held",
         "id",
         "model",
+        "receive",
         "scope",
         "started",
         "waits_for",
@@ -205,6 +207,7 @@ class Request:
 
     def __init__(self, scope: Scope, receive: Receive, bodies: Bodies, started: float) -> None:
         self.scope = scope
+        self.receive = receive
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.id = request_id(self.headers)
         self.started = started  # time.perf_counter()
@@ -212,12 +215,12 @@ class Request:
         self.model = ""  # the served model's name, once it is known; for metrics and the log
         self.abandoned = False
         self.waits_for: asyncio.Future[Any] | None = None  # its rows in a model's queue
-        self._receive = receive
+        self.held = 0  # bytes of its body that count against what this process may hold
         self._bodies = bodies
 
     async def body(self) -> bytes:
         """The whole body within its limits; see `Bodies.read`."""
-        return await self._bodies.read(self.scope, self.headers, self._receive)
+        return await self._bodies.read(self)
 
     def allow(self, seconds: float) -> None:
         """Set the deadline: so long after it began.

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.http import Bodies, Disconnected, Problem, inflate, request_id, retry_after
+from service.http import Bodies, Disconnected, Problem, Request, inflate, request_id, retry_after
 
 LIMIT = 1000
 
@@ -25,14 +25,10 @@ def part(data: bytes, more: bool = False) -> dict[str, Any]:
     return {"type": "http.request", "body": data, "more_body": more}
 
 
-async def read(
-    of: Bodies,
-    messages: Sequence[dict[str, Any]],
-    scope: dict[str, Any] | None = None,
-    at_once: bool = True,
-    **headers: Any,
-) -> bytes:
-    """What is read of these messages; each comes at once, or after the loop has turned."""
+def asked(
+    of: Bodies, messages: Sequence[dict[str, Any]], at_once: bool = True, **headers: bytes
+) -> Request:
+    """A request of these messages; each comes at once, or after the loop has turned."""
     left = list(messages)
 
     async def receive() -> dict[str, Any]:
@@ -40,16 +36,16 @@ async def read(
             await asyncio.sleep(0)
         return left.pop(0)
 
-    named = {name.replace("_", "-").encode(): value for name, value in headers.items()}
-    return await of.read({} if scope is None else scope, named, receive)
+    named = [(name.replace("_", "-").encode(), value) for name, value in headers.items()]
+    return Request({"headers": named}, receive, of, 0.0)
 
 
 @pytest.mark.parametrize("at_once", [True, False])
 async def test_a_body_is_whole_however_it_comes(at_once: bool) -> None:
-    assert await read(bodies(), [part(b"abc")], at_once=at_once) == b"abc"
+    assert await asked(bodies(), [part(b"abc")], at_once=at_once).body() == b"abc"
     pieces = [part(b"a", True), part(b"", True), part(b"b", True), part(b"c")]
-    assert await read(bodies(), pieces, at_once=at_once) == b"abc"
-    assert await read(bodies(), [part(b"")], at_once=at_once) == b""
+    assert await asked(bodies(), pieces, at_once=at_once).body() == b"abc"
+    assert await asked(bodies(), [part(b"")], at_once=at_once).body() == b""
 
 
 @pytest.mark.parametrize("at_once", [True, False])
@@ -58,7 +54,7 @@ async def test_a_client_that_goes_away_is_noticed(
     at_once: bool, before: list[dict[str, Any]]
 ) -> None:
     with pytest.raises(Disconnected):
-        await read(bodies(), [*before, {"type": "http.disconnect"}], at_once=at_once)
+        await asked(bodies(), [*before, {"type": "http.disconnect"}], at_once=at_once).body()
 
 
 @pytest.mark.parametrize(
@@ -79,7 +75,7 @@ async def test_a_body_beyond_its_limits_is_a_problem(
     messages: list[dict[str, Any]], headers: dict[str, Any], status: int
 ) -> None:
     with pytest.raises(Problem) as problem:
-        await read(bodies(), messages, **headers)
+        await asked(bodies(), messages, **headers).body()
     assert problem.value.status == status
     assert problem.value.record()["status"] == status
 
@@ -90,7 +86,7 @@ async def test_a_body_that_does_not_come_is_408() -> None:
         return {}
 
     with pytest.raises(Problem, match=r"within 0\.05 s") as problem:
-        await bodies(timeout_s=0.05).read({}, {}, never)
+        await Request({"headers": []}, never, bodies(timeout_s=0.05), 0.0).body()
     assert problem.value.status == 408
 
 
@@ -99,7 +95,7 @@ async def test_a_cancelled_read_is_no_timeout() -> None:
         await asyncio.Event().wait()
         return {}
 
-    task = asyncio.create_task(bodies().read({}, {}, never))
+    task = asyncio.create_task(Request({"headers": []}, never, bodies(), 0.0).body())
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -108,29 +104,26 @@ async def test_a_cancelled_read_is_no_timeout() -> None:
 
 async def test_what_is_held_is_bounded_and_given_back() -> None:
     held = bodies(max_held=1500)
-    pieces = [part(bytes(500), True), part(bytes(400))]
-    first: dict[str, Any] = {}
-    assert len(await read(held, pieces, first)) == 900
-    second: dict[str, Any] = {}
+    first, second, third = (asked(held, [part(bytes(500), True), part(bytes(400))]) for _ in "123")
+    assert len(await first.body()) == 900
     with pytest.raises(Problem) as problem:
-        await read(held, pieces, second)
+        await second.body()
     assert problem.value.status == 429
     held.release(first)
     held.release(second)
-    third: dict[str, Any] = {}
-    assert len(await read(held, pieces, third)) == 900
+    assert len(await third.body()) == 900
 
 
 async def test_a_small_body_that_inflates_is_held_at_its_size() -> None:
     held = bodies(max_held=1500)
     packed = [part(gzip.compress(bytes(900)))]
-    scope: dict[str, Any] = {}
-    assert len(await read(held, packed, scope, content_encoding=b"gzip")) == 900
+    first, second, third = (asked(held, packed, content_encoding=b"gzip") for _ in "123")
+    assert len(await first.body()) == 900
     with pytest.raises(Problem) as problem:
-        await read(held, packed, {}, content_encoding=b"gzip")
+        await second.body()
     assert problem.value.status == 429
-    held.release(scope)
-    assert len(await read(held, packed, {}, content_encoding=b"gzip")) == 900
+    held.release(first)
+    assert len(await third.body()) == 900
 
 
 @given(st.binary(max_size=2 * LIMIT), st.sampled_from([b"gzip", b"deflate", b" X-GZIP "]))
