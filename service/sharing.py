@@ -46,7 +46,8 @@ class Counts:
         """Take a row of the folder's file. Raises OSError where that is not possible."""
         with (folder / FILE).open("a+b") as file:
             file.truncate(WORKERS * 8)
-            self._rows = memoryview(mmap.mmap(file.fileno(), WORKERS * 8)).cast("I")
+            rows = memoryview(mmap.mmap(file.fileno(), WORKERS * 8)).cast("I")
+            self._processes, self._connections = rows[::2], rows[1::2]
             fcntl.flock(file, fcntl.LOCK_EX)
             try:
                 self._row = self._take_row()
@@ -54,26 +55,24 @@ class Counts:
                 fcntl.flock(file, fcntl.LOCK_UN)  # by closing it would last as long as the map
 
     def _take_row(self) -> int:
-        for row in range(WORKERS):
-            process = self._rows[2 * row]
+        for row, process in enumerate(self._processes):
             if not (process and lives(process)):
-                self._rows[2 * row + 1] = 0
-                self._rows[2 * row] = os.getpid()
+                self._connections[row] = 0
+                self._processes[row] = os.getpid()
                 return row
         raise OSError(f"more than {WORKERS} workers")
 
     def tell(self, count: int) -> None:
         """Show the others how many connections are here."""
-        self._rows[2 * self._row + 1] = count
+        self._connections[self._row] = count
 
     def fewer_elsewhere(self, count: int) -> bool:
         """Whether a living worker has clearly fewer than `count`: an eighth less, at least one."""
-        rows, least = self._rows, count - count // 8
-        for row in range(WORKERS):
-            process = rows[2 * row]
+        least = count - count // 8
+        for row, process in enumerate(self._processes):
             if not process:
                 return False  # rows are taken from the first on
-            if row != self._row and rows[2 * row + 1] < least and lives(process):
+            if row != self._row and self._connections[row] < least and lives(process):
                 return True
         return False
 
