@@ -49,7 +49,7 @@ class Panel:
 
 def trade_off(points: list[Point]) -> bytes:
     """Accuracy against milliseconds for one image; those that none beats in both are linked."""
-    figure = Figure(figsize=(9, 5.4), layout="constrained")
+    figure = Figure(figsize=(10.5, 7), layout="constrained")
     FigureCanvasAgg(figure)
     axis = figure.subplots()
     front = sorted((p for p in points if p.front), key=lambda point: point.milliseconds)
