@@ -34,10 +34,11 @@ HEADER = """# The models
 
 Written by `make models-page` (`vitrine-train compare`). Accuracy is of the 10,000 test images
 through the code that serves, with its 95 % Wilson interval. Times are the shortest of many, in two
-rounds, through ONNX Runtime, on one thread of one machine, and differ on yours; memory is the most
-that a process held which serves this model alone, Python and ONNX Runtime included. A model's name
-leads to its card. `vitrine-train run NAME` makes any of them again, also those that the release,
-within its 40 MB, leaves out.
+rounds, through ONNX Runtime, on one thread of one machine, and differ on yours; grey is a model
+that a more accurate one matches in time, to 5 %. Memory is the most that a process held which
+serves this model alone, Python and ONNX Runtime included. A model's name leads to its card.
+`vitrine-train run NAME` makes any of them again, also those that the release, within its 40 MB,
+leaves out.
 """
 
 COLUMNS = (
