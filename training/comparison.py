@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from artifacts.manifest import Manifest
 from training import charts
 from training.changes import changes
 from training.compare import Row
@@ -33,13 +32,16 @@ REASONS = {
 HEADER = """# The models
 
 Written by `make models-page` (`vitrine-train compare`). Accuracy is of the 10,000 test images
-through the code that serves, with its 95 % Wilson interval. Times are the shortest of many, in two
-rounds, through ONNX Runtime, on one thread of one machine, and differ on yours; grey is a model
-that a more accurate one matches in time, to 5 %. Memory is the most that a process held which
+through the code that serves, with its 95 % Wilson interval. Times are the shortest of many, in
+several rounds, through ONNX Runtime, on one thread of one machine, and differ on yours; grey is a
+model that a more accurate one matches in time, to 5 %. Memory is the most that a process held which
 serves this model alone, Python and ONNX Runtime included. A model's name leads to its card.
 `vitrine-train run NAME` makes any of them again, also those that the release, within its 40 MB,
 leaves out.
 """
+
+UNPAIRED = "intervals, where the answers to single images are not known"
+OLD = "†"  # after the name of a model that was not at hand when the others were measured
 
 COLUMNS = (
     *("model", "accuracy, %", "interval", "errors", "1 image, ms", f"of {MANY}, ms each"),
@@ -51,14 +53,20 @@ def write(rows: list[Row], evidence: Evidence, out: Path) -> None:
     """`out` (Markdown) and, beside it, two pictures for each task."""
     out.parent.mkdir(parents=True, exist_ok=True)
     parts = [HEADER]
-    for task in dict.fromkeys(row.manifest.task for row in rows):
-        mine = [row for row in rows if row.manifest.task == task]
+    latest = max((row.measured for row in rows), default="")
+    if any(row.measured < latest for row in rows):
+        parts.append(
+            f"Measured on {latest}; {OLD}: before, and not at hand on that day, so its times may "
+            "be another machine's.\n"
+        )
+    for task in dict.fromkeys(row.task for row in rows):
+        mine = [row for row in rows if row.task == task]
         scatter = out.with_name(f"{out.stem}-{task}.png")
         bars = out.with_name(f"{out.stem}-{task}-bars.png")
         scatter.write_bytes(charts.trade_off(points(mine)))
         bars.write_bytes(charts.bars([row.name for row in mine], panels(mine), front(mine)))
         parts.append(
-            f"## {task.capitalize()}\n\n{verdict(mine)}\n\n{table(mine)}\n\n"
+            f"## {task.capitalize()}\n\n{verdict(mine)}\n\n{table(mine, latest)}\n\n"
             f"![Accuracy against time for one image]({scatter.name})\n\n"
             f"![Each figure of each model]({bars.name})\n"
         )
@@ -74,38 +82,31 @@ def markdown(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def table(rows: list[Row]) -> str:
+def table(rows: list[Row], latest: str) -> str:
     """The figures of one task's models; memory of the GPU in training where one was used."""
-    gpu = any("peak_gpu_mb" in row.manifest.provenance for row in rows)
+    gpu = any(row.gpu_mb for row in rows)
     lines = []
     for row in rows:
-        manifest = row.manifest
-        low, high = manifest.test["interval"]
-        label, f1 = worst_class(manifest)
+        low, high = row.interval
+        label, f1 = row.worst_class
         cells = [
-            f"[`{row.name}`](cards/{row.name}.md)",
+            f"[`{row.name}`](cards/{row.name}.md){OLD if row.measured < latest else ''}",
             f"{row.accuracy * 100:.2f}",
             f"{low * 100:.2f} to {high * 100:.2f}",
-            f"{manifest.test['count'] - manifest.test['correct']:,}",
+            f"{row.count - row.correct:,}",
             f"{row.cost.one_ms:.3f}",
             f"{row.cost.many_ms:.4f}",
             f"{row.cost.rss_mb:.0f}",
-            f"{manifest.parameters:,}",
-            f"{manifest.macs / 1e6:.2f}",
+            f"{row.parameters:,}",
+            f"{row.macs / 1e6:.2f}",
             f"{row.bytes / 1000:,.0f}",
             f"{row.trained_s:,.0f}",
             f"{label} ({f1:.3f})",
         ]
         if gpu:
-            cells.append(f"{manifest.provenance.get('peak_gpu_mb', 0):,}")
+            cells.append(f"{row.gpu_mb:,}")
         lines.append(tuple(cells))
     return markdown((*COLUMNS, "GPU memory in training, MB") if gpu else COLUMNS, lines)
-
-
-def worst_class(manifest: Manifest) -> tuple[str, float]:
-    """The class with the lowest F1, and that F1."""
-    worst = min(manifest.test["classes"], key=lambda entry: float(entry["f1"]))
-    return str(worst["label"]), float(worst["f1"])
 
 
 def front(rows: list[Row]) -> set[str]:
@@ -133,19 +134,18 @@ def panels(rows: list[Row]) -> list[charts.Panel]:
         return charts.Panel(title, [*values], [format(value, form) for value in values])
 
     accuracies = [row.accuracy for row in rows]
-    intervals = [tuple(row.manifest.test["interval"]) for row in rows]
     return [
         charts.Panel(
             "accuracy, 95 % interval",
             [*accuracies],
             [f"{value * 100:.2f}" for value in accuracies],
-            [(float(low), float(high)) for low, high in intervals],
+            [row.interval for row in rows],
         ),
         panel("1 image, ms", [row.cost.one_ms for row in rows], ".3g"),
         panel(f"of {MANY}, ms each", [row.cost.many_ms for row in rows], ".3g"),
         panel("memory, MB", [row.cost.rss_mb for row in rows], ",.0f"),
-        panel("parameters", [row.manifest.parameters for row in rows], ",.0f"),
-        panel("million multiply-accumulates", [row.manifest.macs / 1e6 for row in rows], ".3g"),
+        panel("parameters", [row.parameters for row in rows], ",.0f"),
+        panel("million multiply-accumulates", [row.macs / 1e6 for row in rows], ".3g"),
         panel("file, kB", [row.bytes / 1000 for row in rows], ",.0f"),
         panel("trained in, s", [row.trained_s for row in rows], ",.0f"),
     ]
@@ -154,7 +154,7 @@ def panels(rows: list[Row]) -> list[charts.Panel]:
 def verdict(rows: list[Row]) -> str:
     """What the numbers say of one task's models."""
     best = max(rows, key=lambda row: row.accuracy)
-    errors = best.manifest.test["count"] - best.manifest.test["correct"]
+    errors = best.count - best.correct
     said = [f"`{best.name}` is the most accurate, {best.accuracy:.2%} ({errors:,} errors)."]
     equals, how = equal_to(best, rows)
     if equals:
@@ -166,10 +166,10 @@ def verdict(rows: list[Row]) -> str:
     if times >= FASTER:
         said.append(f"Of these `{quick.name}` answers {times:.1f} times as fast.")
     near = [row for row in rows if best.accuracy - row.accuracy <= SMALL]
-    small = min(near, key=lambda row: row.manifest.parameters)
+    small = min(near, key=lambda row: row.parameters)
     if small is not best:
         said.append(
-            f"`{small.name}` has {small.manifest.parameters / best.manifest.parameters:.0%} of its "
+            f"`{small.name}` has {small.parameters / best.parameters:.0%} of its "
             f"parameters and loses {(best.accuracy - small.accuracy) * 100:.2f} points."
         )
     names = front(rows)
@@ -178,7 +178,7 @@ def verdict(rows: list[Row]) -> str:
         + listed([row for row in rows if row.name in names])
         + "."
     )
-    hardest, count = Counter(worst_class(row.manifest)[0] for row in rows).most_common(1)[0]
+    hardest, count = Counter(row.worst_class[0] for row in rows).most_common(1)[0]
     said.append(f"The hardest class is {hardest}: the worst of {count} of {len(rows)} models.")
     said += [f"`{row.stands_for}` stands for `{row.name}`." for row in rows if row.stands_for]
     return " ".join(said)
@@ -186,22 +186,26 @@ def verdict(rows: list[Row]) -> str:
 
 def equal_to(best: Row, rows: list[Row]) -> tuple[list[Row], str]:
     """Those that the test images do not tell from the best, and by what means."""
-    others = [row for row in rows if row is not best]
-    if best.right is None or any(row.right is None for row in others):
-        low = best.manifest.test["interval"][0]
-        found = [row for row in others if row.manifest.test["interval"][1] >= low]
-        return found, "cannot be told from it: their intervals overlap" if found else "by intervals"
-    chances = {
-        row.name: duel((best.name, row.name), (best.right, row.right)).chance
-        for row in others
-        if row.right is not None
-    }
-    found = [row for row in others if chances[row.name] >= LEVEL]
-    if not found:
-        most = max(chances.values(), default=0.0)
-        return [], f"paired tests, p at most {most:.2g}"
-    least = min(chances[row.name] for row in found)
-    return found, f"cannot be told from it by a paired test (McNemar, p at least {least:.2f})"
+    found, chances = [], []
+    for row in rows:
+        if row is best:
+            continue
+        if best.right is None or row.right is None:
+            equal = row.interval[1] >= best.interval[0]
+        else:
+            chance = duel((best.name, row.name), (best.right, row.right)).chance
+            equal = chance >= LEVEL
+            chances.append((equal, chance))
+        found += [row] if equal else []
+    unpaired = len(chances) < len(rows) - 1
+    if found:
+        least = min((chance for equal, chance in chances if equal), default=None)
+        tests = [] if least is None else [f"by a paired test (McNemar, p at least {least:.2f})"]
+        tests += [f"by {UNPAIRED}"] if unpaired else []
+        return found, f"cannot be told from it {' or '.join(tests)}"
+    most = max((chance for _, chance in chances), default=None)
+    tests = [] if most is None else [f"paired tests, p at most {most:.2g}"]
+    return [], "; ".join([*tests, UNPAIRED] if unpaired else tests)
 
 
 def listed(rows: list[Row]) -> str:
@@ -245,7 +249,7 @@ def reason(name: str, reported: float, row: Row | None) -> str:
     """Why a figure differs from the reported one, as far as that is known."""
     said = REASONS.get(name, "")
     if row is not None:
-        low, high = row.manifest.test["interval"]
+        low, high = row.interval
         if low <= reported <= high:
             said = f"{said} The reported figure lies within the live model's interval.".strip()
     return said
@@ -286,9 +290,7 @@ def unfinished(rows: list[Row], evidence: Evidence) -> str:
         else:
             lines.append(f"- `{name}`: {recipe.note or 'not trained yet.'}")
     lines += [
-        f"- `{row.name}`: {', '.join(found)}."
-        for row in rows
-        if (found := changes(row.manifest.provenance.get("settings", {})))
+        f"- `{row.name}`: {', '.join(found)}." for row in rows if (found := changes(row.settings))
     ]
     if not lines:
         return ""

@@ -1,6 +1,6 @@
-"""What is known of models beside their manifests: runs of several seeds, robustness.
+"""What is known of models beside their manifests: runs of several seeds, robustness, figures.
 
-Kept in one committed JSON file, so that pages can be written again without the runs.
+Kept in one committed JSON file, so that pages can be written again without runs or models.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,14 @@ RESULT = "result.json"
 
 @dataclass
 class Evidence:
-    """`seeds`: recipe -> seed -> test accuracy 0..1; `robustness`: version -> what was found."""
+    """`seeds`: recipe -> seed -> test accuracy 0..1; `robustness`: version -> what was found.
+
+    `models`: name -> what was last measured of it, the record of a `training.compare.Row`.
+    """
 
     seeds: dict[str, dict[str, float]] = field(default_factory=dict)
     robustness: dict[str, dict[str, Any]] = field(default_factory=dict)
+    models: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def spread(self, recipe: str) -> Spread | None:
         """Of a recipe that was run with two seeds or more."""
@@ -56,8 +60,7 @@ def read(path: Path = FILE) -> Evidence:
 
 def write(evidence: Evidence, path: Path = FILE) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    record = {"seeds": evidence.seeds, "robustness": evidence.robustness}
-    path.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+    path.write_text(json.dumps(asdict(evidence), indent=1, sort_keys=True) + "\n")
 
 
 def gather(evidence: Evidence, folders: Iterable[Path], store: Store) -> dict[Path, str]:

@@ -159,7 +159,9 @@ def train_epoch(
         for optimizer in run.optimizers:
             optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=autocast):  # Muon's products
+        with torch.autocast(
+            images.device.type, torch.bfloat16, enabled=autocast
+        ):  # Muon's products
             for optimizer in run.optimizers:
                 optimizer.step()
         run.steps += 1

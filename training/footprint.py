@@ -14,8 +14,8 @@ import numpy as np
 
 from artifacts.model import Model, load
 
-REPEATS = 400  # predictions that the shortest is taken of, at most
-LIMIT_S = 4.0  # after which a large model's fewer repeats are enough
+REPEATS = 200  # predictions that the shortest is taken of, at most
+LIMIT_S = 2.0  # after which a large model's fewer repeats are enough
 LEAST = 5  # repeats of any model
 MANY = 64  # images in a batch
 

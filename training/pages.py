@@ -33,7 +33,7 @@ def add_verbs(verb: AddVerb) -> None:
     sub = verb(
         "compare",
         compare,
-        "Write a page that compares all live models; of two models, say which is better.",
+        "Write a page that compares all models; of two models, say which is better.",
         "compare --runs runs           # docs/models.md, with the seeds found in runs\n"
         "  vitrine-train compare mnist-cnn mnist-mlp256x2",
     )
@@ -45,6 +45,11 @@ def add_verbs(verb: AddVerb) -> None:
         default=[],
         metavar="FOLDER",
         help="count the finished runs in and below, each by its recipe and seed",
+    )
+    sub.add_argument(
+        "--only-new",
+        action="store_true",
+        help="measure only versions that were not measured before; the others are as they were",
     )
     sub.add_argument("--out", type=Path, default=Path("docs/models.md"), help="(%(default)s)")
     add_evidence(sub)
@@ -76,7 +81,7 @@ def add_evidence(sub: argparse.ArgumentParser) -> None:
         type=Path,
         default=evidence.FILE,
         metavar="FILE",
-        help="what is remembered beside the manifests: seeds, robustness (%(default)s)",
+        help="what is remembered beside the manifests: seeds, robustness, figures (%(default)s)",
     )
 
 
@@ -115,7 +120,14 @@ def compare(arguments: argparse.Namespace) -> int:
         for folder, why in evidence.gather(known, arguments.runs, store).items():
             print(f"left out {folder}: {why}", file=sys.stderr)
         evidence.write(known, arguments.evidence)
-    rows = measured(store, arguments.data, say=lambda name: print(name, file=sys.stderr))
+    rows = measured(
+        store,
+        known,
+        arguments.data,
+        only_new=arguments.only_new,
+        say=lambda name: print(name, file=sys.stderr),
+    )
+    evidence.write(known, arguments.evidence)
     comparison.write(rows, known, arguments.out)
     print(arguments.out)
     return 0

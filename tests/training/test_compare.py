@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from artifacts.manifest import Manifest
 from artifacts.manifest import read as read_manifest
 from artifacts.store import RELEASE, Store
 from tests.training.small import at_work_in
@@ -41,8 +42,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def row(folder: Path) -> Row:
-    (only,) = compare(Store(folder / "state", release=folder / "none"), folder / "data")
+    (only,) = compare(store_in(folder), Evidence(), folder / "data")
     return only
+
+
+def store_in(folder: Path) -> Store:
+    return Store(folder / "state", release=folder / "none")
 
 
 def test_a_model_is_measured_in_a_process_of_its_own(row: Row) -> None:
@@ -93,7 +98,7 @@ def test_a_result_that_says_no_settings_has_those_of_its_version(
 
 def test_the_verdict_names_a_faster_model_that_is_as_good(row: Row) -> None:
     quick = Footprint(row.cost.one_ms / 2, row.cost.many_ms, row.cost.rss_mb)
-    faster = replace(row, cost=quick, manifest=replace(row.manifest, name="faster"))
+    faster = replace(row, cost=quick, name="faster")
     said = comparison.verdict([row, faster])
     assert "`faster` cannot be told from it by a paired test (McNemar, p at least 1.00)" in said
     assert "`faster` answers 2.0 times as fast" in said
@@ -102,30 +107,66 @@ def test_the_verdict_names_a_faster_model_that_is_as_good(row: Row) -> None:
 
 
 def test_the_verdict_says_that_the_others_are_worse(row: Row) -> None:
+    best = replace(row, name="best", correct=row.count, bits=packed(np.ones(row.count, bool)))
+    said = comparison.verdict([best, replace(row, bits=packed(np.zeros(row.count, bool)))])
+    assert "Every other makes more errors than chance would explain (paired tests, p at" in said
+
+
+def packed(right: NDArray[np.bool_]) -> str:
+    return base64.b64encode(np.packbits(right).tobytes()).decode()
+
+
+def test_models_whose_answers_are_not_known_are_told_apart_by_their_intervals(row: Row) -> None:
+    best = replace(row, name="best", correct=row.count, interval=(0.98, 1.0))
+    near = replace(row, name="near", bits="", interval=(0.97, 0.99))
+    far = replace(row, name="far", bits="", interval=(0.5, 0.6))
+    assert "`near` cannot be told from it by intervals, where" in comparison.verdict([best, near])
+    assert "explain (intervals, where the answers" in comparison.verdict([best, far])
+
+
+def test_a_model_that_is_not_at_hand_is_on_the_page_as_it_was_measured(
+    folder: Path, row: Row
+) -> None:
+    known = Evidence()
+    known.models = {
+        OTHER: asdict(replace(row, name=OTHER, measured="2026-01-31")),
+        "forgotten": asdict(replace(row, name="forgotten")),
+    }
+    evidence.write(known, folder / "evidence.json")
+    known = evidence.read(folder / "evidence.json")
+    rows = compare(store_in(folder), known, folder / "data")
+    assert {each.name for each in rows} == set(known.models) == {NAME, OTHER}
+    comparison.write(rows, known, folder / "docs/page.md")
+    text = (folder / "docs/page.md").read_text(encoding="utf-8")
+    assert f"| [`{OTHER}`](cards/{OTHER}.md)† | {row.accuracy * 100:.2f} |" in text
+    assert f"| [`{NAME}`](cards/{NAME}.md) |" in text
+    assert "†: before, and not at hand on that day" in text
+
+
+def test_a_page_can_be_written_again_without_measuring(folder: Path, row: Row) -> None:
+    known = Evidence(models={NAME: asdict(replace(row, cost=Footprint(1.0, 2.0, 3.0)))})
+    (again,) = compare(store_in(folder), known, folder / "data", only_new=True)
+    assert again == replace(row, cost=Footprint(1.0, 2.0, 3.0))
     assert row.right is not None
-    best = replace(row, right=np.ones(200, bool), manifest=scored(row.manifest, "best", 1.0))
-    said = comparison.verdict([best, replace(row, right=np.zeros(200, bool))])
-    assert "Every other makes more errors than chance would explain" in said
-
-
-def scored(manifest: Manifest, name: str, accuracy: float) -> Manifest:
-    return replace(manifest, name=name, test=manifest.test | {"accuracy": accuracy})
+    known.models[NAME]["version"] = "0123456789ab"  # an older one
+    (anew,) = compare(store_in(folder), known, folder / "data", only_new=True)
+    assert anew.version == row.version
+    assert anew.cost != again.cost
 
 
 def test_a_model_trained_for_fewer_epochs_than_its_recipe_says_is_called_so(
     row: Row, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = row.manifest.provenance["settings"]
-    assert changes(settings) == []
+    assert changes(row.settings) == []
     monkeypatch.setitem(RECIPES, NAME, replace(RECIPES[NAME], epochs=5))
-    assert changes(settings) == ["epochs 1 instead of 5"]
+    assert changes(row.settings) == ["epochs 1 instead of 5"]
     assert changes({"name": "forgotten"}) == ["by a recipe that is gone"]
 
 
 def test_two_models_are_compared_by_the_images_they_differ_on(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    versions = Store(folder / "state", release=folder / "none").versions(NAME)
+    versions = store_in(folder).versions(NAME)
     first, second = (f"{NAME}@{version}" for version in versions)
     assert main(["compare", first, second]) == 0
     assert "McNemar's exact test: p = " in capsys.readouterr().out
@@ -148,7 +189,7 @@ def test_names_in_a_crowd_of_points_do_not_cover_each_other() -> None:
 
 
 def test_a_card_says_what_its_manifest_and_the_evidence_say(folder: Path) -> None:
-    version = Store(folder / "state", release=folder / "none").resolve(NAME)[1]
+    version = store_in(folder).resolve(NAME)[1]
     manifest = read_manifest(folder / "state/models" / NAME / version)
     found = {"count": 9, "clean": 0.9, "corruptions": {"blur": 0.5}, "auroc": {"noise": 0.75}}
     text = cards.card(manifest, Evidence({NAME: {"0": 0.5, "1": 0.7}}, {version: found}))
