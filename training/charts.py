@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
-import numpy as np
+import textalloc
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-from matplotlib.transforms import Bbox
-from numpy.typing import NDArray
 
 from training.figures import RIGHT, as_accuracy, bare, png
 
 OTHER = "#9aa3b2"  # of models that another beats in both
-# Where a label may go, seen from its point, in points: near first, then ever further.
-AROUND = (
-    *((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)),
-    *((2, 1), (2, -1), (-2, 1), (-2, -1), (1, 2), (1, -2), (-1, 2), (-1, -2)),
-    *((4, 1), (4, -1), (-4, 1), (-4, -1), (1, 4), (1, -4), (-1, 4), (-1, -4)),
-)
-RADII = (7, 13, 22, 34, 50, 70, 95, 125, 160)
 
 
 @dataclass(frozen=True)
@@ -53,7 +42,8 @@ def trade_off(points: list[Point]) -> bytes:
     FigureCanvasAgg(figure)
     axis = figure.subplots()
     front = sorted((p for p in points if p.front), key=lambda point: point.milliseconds)
-    axis.plot([p.milliseconds for p in front], [error(p) for p in front], color=RIGHT, linewidth=1)
+    line = [point.milliseconds for point in front], [error(point) for point in front]
+    axis.plot(*line, color=RIGHT, linewidth=1)
     for point in points:
         colour = RIGHT if point.front else OTHER
         axis.plot(point.milliseconds, error(point), "o", color=colour)
@@ -68,7 +58,7 @@ def trade_off(points: list[Point]) -> bytes:
     axis.set_axisbelow(True)
     bare(axis)
     figure.draw_without_rendering()
-    label(axis, sorted(points, key=lambda point: (not point.front, -point.accuracy)))
+    label(axis, points, line)
     return png(figure)
 
 
@@ -77,74 +67,28 @@ def error(point: Point) -> float:
     return max(5e-5, 1 - point.accuracy)
 
 
-def label(axis: Axes, points: list[Point]) -> None:
-    """Names beside their points, each at the nearest place where it covers nothing."""
-    inside = axis.get_window_extent().padded(-6)  # clear of the axes
-    centres = axis.transData.transform([(p.milliseconds, error(p)) for p in points])
-    dots = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in centres]
-    beside = [Bbox.from_bounds(x - 15, y - 8, 30, 16) for x, y in centres]  # for its own name only
-    names: list[Bbox] = []
-    lines: list[Bbox] = []  # which a name may not cover, but another line may cross
-    for line in axis.lines[:1]:  # the one that links the front
-        for start, end in pairwise(axis.transData.transform(np.column_stack(line.get_data()))):
-            lines += along(start, end)
-    for k, (point, centre) in enumerate(zip(points, centres, strict=True)):
-        others = dots[k : k + 1] + beside[:k] + beside[k + 1 :]
-        for radius, way in ((radius, way) for radius in RADII for way in AROUND):
-            text = write(axis, point, radius, way)
-            box = text.get_window_extent()
-            corners = inside.contains(box.x0, box.y0) and inside.contains(box.x1, box.y1)
-            far = radius * max(map(abs, way)) > RADII[0]
-            end = centre + np.array(text.xyann) * axis.figure.dpi / 72
-            leader = along(centre, end)[3:] if far else []  # the first lie over its own point
-            if (
-                corners
-                and not overlap([box.padded(2)], others + names + lines)
-                and not overlap(leader, dots + names)
-            ):
-                names.append(box)
-                lines += leader
-                if far:
-                    lead(axis, point, text.xyann)
-                break
-            text.remove()
-        else:  # there is no room: over something else, rather than not at all
-            write(axis, point, RADII[0], AROUND[0])
-
-
-def along(start: NDArray[np.float64], end: NDArray[np.float64]) -> list[Bbox]:
-    """A line as small boxes, four pixels from one to the next."""
-    count = int(np.hypot(*(end - start)) // 4) + 1
-    return [Bbox.from_bounds(x - 1, y - 1, 2, 2) for x, y in np.linspace(start, end, count)]
-
-
-def overlap(boxes: list[Bbox], others: list[Bbox]) -> bool:
-    return any(box.overlaps(other) for box in boxes for other in others)
-
-
-def write(axis: Axes, point: Point, radius: int, way: tuple[int, int]) -> Annotation:
-    """A point's name, so far from it."""
-    right, up = way
-    return axis.annotate(
-        point.name,
-        (point.milliseconds, error(point)),
-        xytext=(right * radius, up * radius),
-        textcoords="offset points",
-        ha="center" if not right else "left" if right > 0 else "right",
-        va="center" if not up else "bottom" if up > 0 else "top",
-        fontsize=7.5,
-        color="#111111" if point.front else "#666666",
-    )
-
-
-def lead(axis: Axes, point: Point, away: tuple[float, float]) -> None:
-    """A line from a point to its name."""
-    axis.annotate(
-        "",
-        (point.milliseconds, error(point)),
-        xytext=away,
-        textcoords="offset points",
-        arrowprops={"arrowstyle": "-", "color": "#888888", "linewidth": 0.7},
+def label(axis: Axes, points: list[Point], front: tuple[list[float], list[float]]) -> None:
+    """Names beside their points, over nothing else: neither each other, nor the front's line."""
+    x, y = [point.milliseconds for point in points], [error(point) for point in points]
+    textalloc.allocate(
+        axis,
+        x,
+        y,
+        [point.name for point in points],
+        x_scatter=x,
+        y_scatter=y,
+        x_lines=[front[0]],
+        y_lines=[front[1]],
+        textsize=7.5,
+        textcolor=["#111111" if point.front else "#666666" for point in points],
+        linecolor="#888888",
+        linewidth=0.7,
+        margin=0.006,
+        min_distance=0.012,
+        max_distance=0.25,
+        nbr_candidates=400,
+        avoid_label_lines_overlap=True,
+        avoid_crossing_label_lines=True,
     )
 
 

@@ -132,6 +132,7 @@ def train_epoch(
     if len(batches) > 1 and len(batches[-1]) < recipe.batch_size // 2:
         batches.pop()  # too few images for batch statistics; another epoch has them elsewhere
     autocast = precision_for(recipe, images.device)
+    low = torch.autocast(images.device.type, torch.bfloat16, enabled=autocast)
     losses = torch.zeros((), device=images.device)
     right = torch.zeros((), device=images.device)
     run.net.train()
@@ -146,7 +147,7 @@ def train_epoch(
             batch = batch.contiguous(memory_format=torch.channels_last)
         wanted = labels[rows.to(labels.device)]
         strange = outliers(batch[::OUTLIERS], generator) if recipe.outliers else batch[:0]
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=autocast):
+        with low:
             answers = run.net(torch.cat([batch, strange]) if len(strange) else batch).float()
             logits, doubts = answers[: len(batch)], answers[len(batch) :]
             loss = loss_of(logits, wanted, recipe)
@@ -159,9 +160,7 @@ def train_epoch(
         for optimizer in run.optimizers:
             optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        with torch.autocast(
-            images.device.type, torch.bfloat16, enabled=autocast
-        ):  # Muon's products
+        with low:  # Muon's products too
             for optimizer in run.optimizers:
                 optimizer.step()
         run.steps += 1
