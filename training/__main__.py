@@ -13,7 +13,7 @@ from typing import Any
 from artifacts.manifest import BadArtifact
 from artifacts.manifest import read as read_manifest
 from artifacts.store import RELEASE, NotFound, ReadOnly
-from training import pages
+from training import evidence, pages
 from training.arguments import chosen, positive, store_for, summary, with_data, with_state
 from training.data import BadData
 from training.recipe import Backbone, BadRecipe, Recipe, settings
@@ -57,7 +57,14 @@ def parser() -> argparse.ArgumentParser:
         sub.set_defaults(verb=function)
         return sub
 
-    sub = verb("list", list_recipes, "Show every recipe and its live version's figures.", "list")
+    sub = verb(
+        "list",
+        list_recipes,
+        "Show every recipe, whether it is trained, and its figures: of the version that is live "
+        "here or, `elsewhere`, of the one that was measured for docs/models.md.",
+        "list",
+    )
+    pages.add_evidence(sub)
     with_state(sub)
     sub = verb("show", show, "Print a recipe's settings.", "show mnist-cnn")
     sub.add_argument("name", help="a recipe's name")
@@ -137,20 +144,26 @@ def parser() -> argparse.ArgumentParser:
 
 def list_recipes(arguments: argparse.Namespace) -> int:
     store = store_for(arguments)
-    live = store.catalog().live
-    print(f"{'recipe':<28} {'data set':<14} {'test':>8} {'parameters':>11} {'MMAC':>7}  summary")
+    live, measured = store.catalog().live, evidence.read(arguments.evidence).models
+    print(
+        f"{'recipe':<28} {'data set':<14} {'state':<9} {'test':>7} {'parameters':>11} {'MMAC':>7}"
+        "  summary"
+    )
     for recipe in RECIPES.values():
-        entry, about = live.get(recipe.name), recipe.summary
-        if entry is None or entry.version is None:
-            figures = f"{'-':>8} {'-':>11} {'-':>7}"
-            about = f"{about} {recipe.note}".rstrip()
-        else:
+        entry, record, about = live.get(recipe.name), measured.get(recipe.name), recipe.summary
+        if entry is not None and entry.version is not None:
             manifest = read_manifest(store.folder(recipe.name, entry.version))
-            figures = (
-                f"{manifest.test['accuracy']:>8.2%} {manifest.parameters:>11,} "
-                f"{manifest.macs / 1e6:>7.2f}"
-            )
-        print(f"{recipe.name:<28} {recipe.dataset:<14} {figures}  {about}")
+            state, accuracy = "live", manifest.test["accuracy"]
+            parameters, macs = manifest.parameters, manifest.macs
+        elif record is not None:  # its figures are known, its version is in another store
+            state, accuracy = "elsewhere", record["correct"] / record["count"]
+            parameters, macs = record["parameters"], record["macs"]
+        else:
+            state, about = "untrained", f"{about} {recipe.note}".rstrip()
+        figures = f"{'-':>7} {'-':>11} {'-':>7}"
+        if state != "untrained":
+            figures = f"{accuracy:>7.2%} {parameters:>11,} {macs / 1e6:>7.2f}"
+        print(f"{recipe.name:<28} {recipe.dataset:<14} {state:<9} {figures}  {about}")
     return 0
 
 

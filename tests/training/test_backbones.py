@@ -207,6 +207,7 @@ def test_what_is_not_trained_to_the_end_is_listed_as_such(
     assert main(["list", "--state", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     (line,) = (line for line in lines if line.startswith("fashion-vgg16 "))
+    assert "untrained" in line
     assert "Not trained to the end" in line
 
 

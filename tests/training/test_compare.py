@@ -143,6 +143,17 @@ def test_a_model_that_is_not_at_hand_is_on_the_page_as_it_was_measured(
     assert "†: before, and not at hand on that day" in text
 
 
+def test_a_model_that_is_elsewhere_is_listed_with_its_figures(
+    folder: Path, row: Row, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = {name: asdict(replace(row, name=name, correct=150)) for name in (NAME, "fashion-svm")}
+    evidence.write(Evidence(models=models), folder / "listed.json")
+    assert main(["list", "--evidence", "listed.json"]) == 0
+    lines = {line.split()[0]: line.split()[2:4] for line in capsys.readouterr().out.splitlines()}
+    assert lines["fashion-svm"] == ["elsewhere", "75.00%"]
+    assert lines[NAME] == ["live", f"{row.accuracy:.2%}"]
+
+
 def test_a_page_can_be_written_again_without_measuring(folder: Path, row: Row) -> None:
     known = Evidence(models={NAME: asdict(replace(row, cost=Footprint(1.0, 2.0, 3.0)))})
     (again,) = compare(store_in(folder), known, folder / "data", only_new=True)
