@@ -49,7 +49,7 @@ def trade_off(points: list[Point]) -> bytes:
         axis.plot(point.milliseconds, error(point), "o", color=colour)
     axis.set_xscale("log")
     axis.set(xlabel="milliseconds for one image, one thread", ylabel="test accuracy")
-    axis.margins(x=0.2, y=0.12)
+    axis.margins(x=0.4, y=0.12)  # room for names
     as_accuracy(axis, "y")
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.6g}"))
@@ -86,7 +86,7 @@ def label(axis: Axes, points: list[Point], front: tuple[list[float], list[float]
         margin=0.006,
         min_distance=0.012,
         max_distance=0.25,
-        nbr_candidates=400,
+        nbr_candidates=1500,
         avoid_label_lines_overlap=True,
         avoid_crossing_label_lines=True,
     )

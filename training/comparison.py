@@ -186,26 +186,29 @@ def verdict(rows: list[Row]) -> str:
 
 def equal_to(best: Row, rows: list[Row]) -> tuple[list[Row], str]:
     """Those that the test images do not tell from the best, and by what means."""
-    found, chances = [], []
-    for row in rows:
-        if row is best:
-            continue
-        if best.right is None or row.right is None:
-            equal = row.interval[1] >= best.interval[0]
-        else:
-            chance = duel((best.name, row.name), (best.right, row.right)).chance
-            equal = chance >= LEVEL
-            chances.append((equal, chance))
-        found += [row] if equal else []
-    unpaired = len(chances) < len(rows) - 1
-    if found:
-        least = min((chance for equal, chance in chances if equal), default=None)
-        tests = [] if least is None else [f"by a paired test (McNemar, p at least {least:.2f})"]
-        tests += [f"by {UNPAIRED}"] if unpaired else []
-        return found, f"cannot be told from it {' or '.join(tests)}"
-    most = max((chance for _, chance in chances), default=None)
-    tests = [] if most is None else [f"paired tests, p at most {most:.2g}"]
-    return [], "; ".join([*tests, UNPAIRED] if unpaired else tests)
+    others = [row for row in rows if row is not best]
+    chances = {
+        row.name: duel((best.name, row.name), (best.right, row.right)).chance
+        for row in others
+        if best.right is not None and row.right is not None
+    }
+    found = [
+        row
+        for row in others
+        if (
+            chances[row.name] >= LEVEL
+            if row.name in chances
+            else row.interval[1] >= best.interval[0]
+        )
+    ]
+    told = found or others
+    paired = [chances[row.name] for row in told if row.name in chances]
+    unpaired = [UNPAIRED] if len(paired) < len(told) else []
+    if not found:
+        tests = [f"paired tests, p at most {max(paired):.2g}"] if paired else []
+        return [], "; ".join(tests + unpaired)
+    tests = [f"a paired test (McNemar, p at least {min(paired):.2f})"] if paired else []
+    return found, f"cannot be told from it by {' or by '.join(tests + unpaired)}"
 
 
 def listed(rows: list[Row]) -> str:

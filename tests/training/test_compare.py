@@ -232,3 +232,6 @@ def test_every_released_model_has_its_card_and_the_page_names_it() -> None:
             f"docs/cards/{name}.md is of another version: run `make models-page`"
         )
         assert f"(cards/{name}.md)" in page
+        assert known.models[name]["version"] == live.version, (
+            f"docs/models.md is of another version of {name}: run `make models-page`"
+        )
