@@ -22,7 +22,7 @@ from training.evidence import Evidence
 from training.footprint import Footprint, footprint
 from training.recipes import RECIPES
 
-ROUNDS = 4  # of processes: some are slow from beginning to end, by the memory they were given
+ROUNDS = 4  # of processes: now and then one is slow from its beginning to its end
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -60,7 +60,9 @@ def read(path: Path = FILE) -> Evidence:
 
 def write(evidence: Evidence, path: Path = FILE) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(asdict(evidence), indent=1, sort_keys=True) + "\n")
+    draft = path.with_suffix(".draft")  # in its place once whole: on a full disk the old one stays
+    draft.write_text(json.dumps(asdict(evidence), indent=1, sort_keys=True) + "\n")
+    draft.replace(path)
 
 
 def gather(evidence: Evidence, folders: Iterable[Path], store: Store) -> dict[Path, str]:
