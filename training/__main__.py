@@ -153,18 +153,21 @@ def list_recipes(arguments: argparse.Namespace) -> int:
         entry, record, about = live.get(recipe.name), measured.get(recipe.name), recipe.summary
         if entry is not None and entry.version is not None:
             manifest = read_manifest(store.folder(recipe.name, entry.version))
-            state, accuracy = "live", manifest.test["accuracy"]
-            parameters, macs = manifest.parameters, manifest.macs
+            shown = figures(manifest.test["accuracy"], manifest.parameters, manifest.macs)
+            state = "live"
         elif record is not None:  # its figures are known, its version is in another store
-            state, accuracy = "elsewhere", record["correct"] / record["count"]
-            parameters, macs = record["parameters"], record["macs"]
+            accuracy = record["correct"] / record["count"]
+            shown = figures(accuracy, record["parameters"], record["macs"])
+            state = "elsewhere"
         else:
+            shown = f"{'-':>7} {'-':>11} {'-':>7}"
             state, about = "untrained", f"{about} {recipe.note}".rstrip()
-        figures = f"{'-':>7} {'-':>11} {'-':>7}"
-        if state != "untrained":
-            figures = f"{accuracy:>7.2%} {parameters:>11,} {macs / 1e6:>7.2f}"
-        print(f"{recipe.name:<28} {recipe.dataset:<14} {state:<9} {figures}  {about}")
+        print(f"{recipe.name:<28} {recipe.dataset:<14} {state:<9} {shown}  {about}")
     return 0
+
+
+def figures(accuracy: float, parameters: int, macs: int) -> str:
+    return f"{accuracy:>7.2%} {parameters:>11,} {macs / 1e6:>7.2f}"
 
 
 def show(arguments: argparse.Namespace) -> int:

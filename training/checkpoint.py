@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from training.files import put
 from training.recipe import settings
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class BadCheckpoint(Exception):
 def save(run: Run, out: Path) -> None:
     """Replace the checkpoint and the history in `out`, each by one rename."""
     lines = "".join(json.dumps(epoch) + "\n" for epoch in run.history)
-    _replace(out / HISTORY, lines.encode())
+    put(out / HISTORY, lines.encode())
     record = {
         "recipe": json.dumps(settings(run.recipe)),
         "net": run.net.state_dict(),
@@ -69,9 +70,3 @@ def read(out: Path) -> dict[str, Any]:
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         raise BadCheckpoint(f"{path}: cannot be read; start without --resume") from error
     return record
-
-
-def _replace(path: Path, content: bytes) -> None:
-    draft = path.with_name(f".{path.name}")
-    draft.write_bytes(content)
-    draft.replace(path)

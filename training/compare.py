@@ -135,10 +135,14 @@ def measured(folders: dict[str, Path], data: Path | None, say: Callable[[str], N
             tests[dataset] = test_images(dataset, data)
         images = tests[dataset]
         if images is not None:
-            packed = np.packbits(right(model, images)).tobytes()
-            row = replace(row, bits=base64.b64encode(packed).decode())
+            row = replace(row, bits=packed(right(model, images)))
         rows.append(row)
     return rows
+
+
+def packed(right: NDArray[np.bool_]) -> str:
+    """What `Row.right` unpacks."""
+    return base64.b64encode(np.packbits(right).tobytes()).decode()
 
 
 def footprints(folders: dict[str, Path], say: Callable[[str], None]) -> dict[str, Footprint]:

@@ -16,6 +16,7 @@ from artifacts.manifest import BadArtifact
 from artifacts.manifest import read as read_manifest
 from artifacts.store import NotFound, Store
 from training.changes import changes
+from training.files import put
 
 FILE = Path("docs/evidence.json")
 RESULT = "result.json"
@@ -60,9 +61,7 @@ def read(path: Path = FILE) -> Evidence:
 
 def write(evidence: Evidence, path: Path = FILE) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".draft")  # in its place once whole: on a full disk the old one stays
-    draft.write_text(json.dumps(asdict(evidence), indent=1, sort_keys=True) + "\n")
-    draft.replace(path)
+    put(path, (json.dumps(asdict(evidence), indent=1, sort_keys=True) + "\n").encode())
 
 
 def gather(evidence: Evidence, folders: Iterable[Path], store: Store) -> dict[Path, str]:

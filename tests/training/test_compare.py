@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -10,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from artifacts.manifest import read as read_manifest
 from artifacts.store import RELEASE, Store
@@ -18,7 +16,7 @@ from tests.training.small import at_work_in
 from training import cards, charts, comparison, evidence
 from training.__main__ import main
 from training.changes import changes
-from training.compare import Row, compare
+from training.compare import Row, compare, packed
 from training.duel import duel
 from training.evidence import Evidence
 from training.footprint import Footprint
@@ -110,10 +108,6 @@ def test_the_verdict_says_that_the_others_are_worse(row: Row) -> None:
     best = replace(row, name="best", correct=row.count, bits=packed(np.ones(row.count, bool)))
     said = comparison.verdict([best, replace(row, bits=packed(np.zeros(row.count, bool)))])
     assert "Every other makes more errors than chance would explain (paired tests, p at" in said
-
-
-def packed(right: NDArray[np.bool_]) -> str:
-    return base64.b64encode(np.packbits(right).tobytes()).decode()
 
 
 def test_models_whose_answers_are_not_known_are_told_apart_by_their_intervals(row: Row) -> None:
